@@ -1,0 +1,251 @@
+package host
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nitrino/nitrino/internal/store"
+)
+
+// A Severity grades an event as Redfish's Health does.
+type Severity string
+
+// The severities, from harmless to urgent.
+const (
+	OK       Severity = "OK"
+	Warning  Severity = "Warning"
+	Critical Severity = "Critical"
+)
+
+// An Origin says who caused something and from where. The zero Origin is the
+// board itself.
+type Origin struct {
+	// Via is the front-end: "ipmi", "ssh", "redfish", "panel" for a person's
+	// finger on the machine, "" for the board itself.
+	Via string `json:"via,omitempty"`
+	// User is the user's name as given.
+	User string `json:"user,omitempty"`
+	// Source is the network address, without port.
+	Source string `json:"source,omitempty"`
+}
+
+// String says the origin in a few words: "admin from 10.0.0.1 by ssh".
+func (o Origin) String() string {
+	s := o.User
+	if o.Source != "" {
+		s += " from " + o.Source
+	}
+	if o.Via != "" {
+		s += " by " + o.Via
+	}
+	if s == "" {
+		return "the board"
+	}
+	if s[0] == ' ' {
+		s = s[1:]
+	}
+	return s
+}
+
+// An Event is one line of the one log. SEL, Redfish LogService, SSE and the
+// console's events command are views of it.
+type Event struct {
+	// ID counts from 1 and is never used again.
+	ID uint64 `json:"id"`
+	// Time is the board's clock at the event.
+	Time     time.Time `json:"time"`
+	Severity Severity  `json:"severity"`
+	// Kind is a stable dotted name: "power.on", "auth.failed".
+	Kind string `json:"kind"`
+	// Message is one English sentence.
+	Message string `json:"message"`
+	Origin  Origin `json:"origin,omitzero"`
+}
+
+// MaxEvents is how many events the log keeps; the oldest go first.
+const MaxEvents = 4096
+
+const eventBucket = "events"
+
+// Events is the one event log. Add returns at once; one writer puts what came
+// meanwhile into the store together, so that a burst costs few flash writes.
+type Events struct {
+	log *slog.Logger
+	db  *store.Store
+
+	mu      sync.Mutex
+	list    []Event // oldest first, at most MaxEvents
+	last    uint64  // ID of the newest event ever
+	written uint64  // newest ID that is in the store
+	grew    chan struct{}
+}
+
+// OpenEvents reads the log kept in db. An entry that cannot be read is left
+// out, and an event says so.
+func OpenEvents(db *store.Store, log *slog.Logger) (*Events, error) {
+	l := &Events{log: log, db: db, grew: make(chan struct{})}
+	bad := 0
+	err := db.View(func(t store.Tx) error {
+		return t.Each(eventBucket, func(k, v []byte) error {
+			if len(k) == 8 {
+				l.last = max(l.last, binary.BigEndian.Uint64(k))
+			}
+			var e Event
+			if err := json.Unmarshal(v, &e); err != nil || len(k) != 8 {
+				bad++
+				return nil
+			}
+			l.list = append(l.list, e)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the event log: %w", err)
+	}
+	l.written = l.last
+	l.list = l.list[max(0, len(l.list)-MaxEvents):]
+	if bad > 0 {
+		l.Add(Event{Severity: Warning, Kind: "events.damaged", Message: fmt.Sprintf("%d kept events could not be read.", bad)})
+	}
+	return l, nil
+}
+
+// Add appends e; it sets ID, and Time and Severity where they are zero, and
+// returns the event as logged.
+func (l *Events) Add(e Event) Event {
+	if e.Severity == "" {
+		e.Severity = OK
+	}
+	l.mu.Lock()
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	l.last++
+	e.ID = l.last
+	if len(l.list) == MaxEvents {
+		l.list = append(l.list[:0], l.list[1:]...)
+	}
+	l.list = append(l.list, e)
+	close(l.grew)
+	l.grew = make(chan struct{})
+	l.mu.Unlock()
+
+	level := slog.LevelInfo
+	if e.Severity != OK {
+		level = slog.LevelWarn
+	}
+	l.log.Log(context.Background(), level, e.Message, "kind", e.Kind, "event", e.ID, "origin", e.Origin.String())
+	return e
+}
+
+// Since returns the kept events whose ID is greater than id, oldest first, at
+// most limit (0: all).
+func (l *Events) Since(id uint64, limit int) []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.since(id, limit)
+}
+
+func (l *Events) since(id uint64, limit int) []Event {
+	lo, hi := 0, len(l.list)
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if l.list[mid].ID > id {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	found := l.list[lo:]
+	if limit > 0 && len(found) > limit {
+		found = found[:limit]
+	}
+	return append([]Event(nil), found...)
+}
+
+// Last returns the ID of the newest event, 0 where there was none.
+func (l *Events) Last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// Wait blocks until there is an event whose ID is greater than id, or ctx ends.
+func (l *Events) Wait(ctx context.Context, id uint64) error {
+	for {
+		l.mu.Lock()
+		if l.last > id {
+			l.mu.Unlock()
+			return nil
+		}
+		grew := l.grew
+		l.mu.Unlock()
+		select {
+		case <-grew:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Run writes events to the store until ctx ends, then writes what is left.
+func (l *Events) Run(ctx context.Context) error {
+	for {
+		err := l.Wait(ctx, l.onDisk())
+		if werr := l.flush(); werr != nil {
+			if err != nil {
+				return errors.Join(err, werr)
+			}
+			// The log stays in memory; the store may work again later.
+			l.log.Error("events could not be written", "error", werr)
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (l *Events) onDisk() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.written
+}
+
+func (l *Events) flush() error {
+	l.mu.Lock()
+	todo := l.since(l.written, 0)
+	last := l.last
+	l.mu.Unlock()
+	if len(todo) == 0 {
+		return nil
+	}
+	err := l.db.Update(func(t store.Tx) error {
+		for _, e := range todo {
+			v, err := json.Marshal(e)
+			if err != nil {
+				return err
+			}
+			if err := t.Put(eventBucket, binary.BigEndian.AppendUint64(nil, e.ID), v); err != nil {
+				return err
+			}
+		}
+		return t.DeleteBelow(eventBucket, binary.BigEndian.AppendUint64(nil, last-min(last, MaxEvents)+1))
+	})
+	if err != nil {
+		return fmt.Errorf("writing events: %w", err)
+	}
+	l.mu.Lock()
+	l.written = todo[len(todo)-1].ID
+	l.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,340 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nitrino/nitrino/internal/store"
+)
+
+// fakeSense is an input that a test sets.
+type fakeSense struct {
+	mu      sync.Mutex
+	level   bool
+	err     error
+	changed chan struct{}
+}
+
+func newFakeSense(level bool) *fakeSense {
+	return &fakeSense{level: level, changed: make(chan struct{})}
+}
+
+func (s *fakeSense) set(level bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.level = level
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *fakeSense) fail(err error) {
+	s.mu.Lock()
+	s.err = err
+	s.mu.Unlock()
+	s.set(s.level)
+}
+
+func (s *fakeSense) Level() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.level, s.err
+}
+
+func (s *fakeSense) Watch(ctx context.Context, changed func(bool)) error {
+	first, last := true, false
+	for {
+		s.mu.Lock()
+		level, err, wake := s.level, s.err, s.changed
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if first || level != last {
+			first, last = false, level
+			changed(level)
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// A press is one pulse that a fake line saw.
+type press struct {
+	at, length time.Duration // since the test began
+}
+
+// fakeLine is an output that remembers its presses.
+type fakeLine struct {
+	mu      sync.Mutex
+	start   time.Time
+	since   time.Time
+	active  bool
+	presses []press
+	edge    func(active bool)
+	err     error
+}
+
+func (l *fakeLine) Set(active bool) error {
+	l.mu.Lock()
+	if l.err != nil && active {
+		defer l.mu.Unlock()
+		return l.err
+	}
+	was := l.active
+	l.active = active
+	switch {
+	case active && !was:
+		l.since = time.Now()
+	case !active && was:
+		l.presses = append(l.presses, press{l.since.Sub(l.start), time.Since(l.since)})
+	}
+	edge := l.edge
+	l.mu.Unlock()
+	if edge != nil && active != was {
+		edge(active)
+	}
+	return nil
+}
+
+func (l *fakeLine) all() []press {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]press(nil), l.presses...)
+}
+
+// A rig is an ATX machine in virtual time with its wires, and the Host on it.
+type rig struct {
+	t       *testing.T
+	dir     string
+	parts   Parts
+	cfg     PowerConfig
+	h       *Host
+	stop    func()
+	btn     *fakeLine
+	rst     *fakeLine
+	nmi     *fakeLine
+	led     *fakeSense
+	standby *fakeSense
+	reset   *fakeSense
+	panel   *fakeSense
+	panelR  *fakeSense
+
+	mu       sync.Mutex
+	on       bool
+	hold     *time.Timer
+	deaf     bool          // the button does nothing
+	stuckOn  bool          // the light never goes out
+	ledDelay time.Duration // press to light
+	osTime   time.Duration // press to shutdown; 0: the OS ignores it
+	ac       bool
+}
+
+// newRig makes a machine that is off, has AC, and is fully wired.
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, dir: t.TempDir(), cfg: DefaultPowerConfig(), ac: true, ledDelay: 300 * time.Millisecond, osTime: 10 * time.Second}
+	now := time.Now()
+	r.btn = &fakeLine{start: now, edge: r.buttonEdge}
+	r.rst = &fakeLine{start: now, edge: func(active bool) { r.resetEdge(active) }}
+	r.nmi = &fakeLine{start: now}
+	r.led, r.standby, r.reset = newFakeSense(false), newFakeSense(true), newFakeSense(false)
+	r.panel, r.panelR = newFakeSense(false), newFakeSense(false)
+	r.parts = Parts{
+		PowerButton: r.btn, ResetButton: r.rst, NMIButton: r.nmi,
+		PowerLED: r.led, Standby: r.standby, HostReset: r.reset,
+		PowerButtonPressed: r.panel, ResetButtonPressed: r.panelR,
+		Identity: Identity{BootID: "first"},
+	}
+	return r
+}
+
+func (r *rig) buttonEdge(active bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.parts.PowerButtonPressed != nil {
+		r.panel.set(active)
+	}
+	if r.deaf || !r.ac {
+		return
+	}
+	if !active {
+		if r.hold != nil {
+			r.hold.Stop()
+			r.hold = nil
+		}
+		return
+	}
+	if !r.on {
+		r.on = true
+		time.AfterFunc(r.ledDelay, func() { r.light(true) })
+		return
+	}
+	r.hold = time.AfterFunc(4*time.Second, func() { r.turnOff() })
+	if r.osTime > 0 {
+		time.AfterFunc(r.osTime, func() { r.turnOff() })
+	}
+}
+
+func (r *rig) light(want bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.on == want && !(r.stuckOn && !want) {
+		r.led.set(want)
+	}
+}
+
+func (r *rig) turnOff() {
+	r.mu.Lock()
+	r.on = false
+	r.mu.Unlock()
+	r.light(false)
+}
+
+func (r *rig) resetEdge(active bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.on {
+		r.reset.set(active)
+	}
+}
+
+func (r *rig) acOff() {
+	r.mu.Lock()
+	r.ac, r.on = false, false
+	r.mu.Unlock()
+	r.standby.set(false)
+	r.led.set(false)
+}
+
+func (r *rig) acOn() {
+	r.mu.Lock()
+	r.ac = true
+	r.mu.Unlock()
+	r.standby.set(true)
+}
+
+// boot starts the host's software and waits until it has taken up the wires.
+func (r *rig) boot() *Host {
+	r.t.Helper()
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	db, err := store.Open(filepath.Join(r.dir, "state.db"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	events, err := OpenEvents(db, log)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	h, err := New(r.parts, Options{Store: db, Events: events, Log: log, Power: r.cfg})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	r.h = h
+	stopped := false
+	r.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("Run: %v", err)
+		}
+		if err := db.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}
+	synctest.Wait()
+	return h
+}
+
+// reboot ends the software and starts it again; powerUp: the board too.
+func (r *rig) reboot(powerUp bool) *Host {
+	r.t.Helper()
+	r.stop()
+	if powerUp {
+		r.parts.Identity.BootID += "+"
+	}
+	return r.boot()
+}
+
+func (r *rig) state() PowerState {
+	synctest.Wait()
+	return r.h.Power.Status().State
+}
+
+func (r *rig) want(s PowerState) {
+	r.t.Helper()
+	if got := r.state(); got != s {
+		r.t.Fatalf("state: got %s, want %s", got, s)
+	}
+}
+
+// do requests a and waits for its outcome.
+func (r *rig) do(a Action) error {
+	r.t.Helper()
+	op, err := r.h.Power.Request(a, CauseCommand, Origin{Via: "test"})
+	if err != nil {
+		return err
+	}
+	<-op.Done()
+	return op.Err()
+}
+
+func (r *rig) must(a Action) {
+	r.t.Helper()
+	if err := r.do(a); err != nil {
+		r.t.Fatalf("power %s: %v", a, err)
+	}
+}
+
+func (r *rig) begin(a Action) *Operation {
+	r.t.Helper()
+	op, err := r.h.Power.Request(a, CauseCommand, Origin{Via: "test"})
+	if err != nil {
+		r.t.Fatalf("power %s: %v", a, err)
+	}
+	synctest.Wait()
+	return op
+}
+
+func (r *rig) refused(a Action, want error) {
+	r.t.Helper()
+	if _, err := r.h.Power.Request(a, CauseCommand, Origin{}); !errors.Is(err, want) {
+		r.t.Errorf("power %s: got %v, want %v", a, err, want)
+	}
+}
+
+func (r *rig) kinds(from uint64) (kinds []string) {
+	for _, e := range r.h.Events.Since(from, 0) {
+		kinds = append(kinds, e.Kind)
+	}
+	return kinds
+}
+
+// inVirtualTime runs f in a bubble with a machine.
+func inVirtualTime(t *testing.T, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer func() {
+			if r.stop != nil {
+				r.stop()
+			}
+			time.Sleep(time.Hour) // lets the machine's own timers end
+		}()
+		f(t, r)
+	})
+}

@@ -1,0 +1,104 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/nitrino/nitrino/internal/store"
+)
+
+// A Host is the managed machine. Its fields never change after New.
+type Host struct {
+	// Power is the power state machine.
+	Power *Power
+	// Boot is the boot override; nil where no wire can act on it.
+	Boot *Boot
+	// Console is the serial console; nil where no serial port is wired.
+	Console *Console
+	// Identify is the ID light; nil where none is wired.
+	Identify *Identify
+	// Events is the one event log.
+	Events *Events
+	// Identity says which board and which host these are.
+	Identity Identity
+	// UUID names the host (SMBIOS byte order is up to each front-end). It is
+	// made at random at first start and stays.
+	UUID [16]byte
+}
+
+// Options are what New needs besides the wires.
+type Options struct {
+	Store  *store.Store
+	Events *Events
+	Log    *slog.Logger
+	Power  PowerConfig
+	// SaveRestorePolicy makes a policy set by a front-end part of the
+	// settings. It must be on the disk when it returns.
+	SaveRestorePolicy func(RestorePolicy, Origin) error
+}
+
+const (
+	hostBucket = "host"
+	uuidKey    = "uuid"
+)
+
+// New makes the host of a board's parts. Nothing runs, and no wire is driven,
+// before Run.
+func New(parts Parts, opt Options) (*Host, error) {
+	h := &Host{Events: opt.Events, Identity: parts.Identity}
+	if err := h.loadUUID(opt.Store); err != nil {
+		return nil, err
+	}
+	if parts.Boot != nil {
+		h.Boot = newBoot(parts.Boot, opt)
+	}
+	if parts.Console != nil {
+		h.Console = newConsole(parts.Console, opt.Log)
+	}
+	if parts.IDLight != nil {
+		h.Identify = &Identify{line: parts.IDLight, events: opt.Events}
+	}
+	var err error
+	h.Power, err = newPower(parts, h.Boot, opt)
+	return h, err
+}
+
+// loadUUID reads the host's UUID, made at random (RFC 9562 version 4) once.
+func (h *Host) loadUUID(db *store.Store) error {
+	return db.Update(func(t store.Tx) error {
+		if v := t.Get(hostBucket, []byte(uuidKey)); len(v) == len(h.UUID) {
+			copy(h.UUID[:], v)
+			return nil
+		}
+		rand.Read(h.UUID[:]) // crypto/rand.Read never fails
+		h.UUID[6] = h.UUID[6]&0x0f | 0x40
+		h.UUID[8] = h.UUID[8]&0x3f | 0x80
+		return t.Put(hostBucket, []byte(uuidKey), h.UUID[:])
+	})
+}
+
+// Run drives the host until ctx ends: it takes up what the wires and the
+// store say, restores the host's power where the policy asks for it, and
+// answers requests. When it returns, its goroutines are gone and every line
+// is released; the error names what failed, ctx's end excepted.
+func (h *Host) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var tasks sync.WaitGroup
+	if h.Boot != nil {
+		tasks.Go(func() { h.Boot.run(ctx) })
+	}
+	if h.Console != nil {
+		tasks.Go(func() { h.Console.run(ctx) })
+	}
+	err := h.Power.run(ctx)
+	cancel()
+	tasks.Wait()
+	if h.Identify != nil {
+		err = errors.Join(err, h.Identify.stop())
+	}
+	return err
+}

@@ -1,0 +1,536 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const ms = time.Millisecond
+
+func TestActions(t *testing.T) {
+	tests := []struct {
+		name   string
+		on     bool
+		action Action
+		err    error
+		states []PowerState // as they change
+		power  []time.Duration
+		reset  []time.Duration
+		nmi    []time.Duration
+	}{
+		{"on", false, PowerOn, nil, []PowerState{StatePoweringOn, StateOn}, []time.Duration{200 * ms}, nil, nil},
+		{"on when on", true, PowerOn, nil, nil, nil, nil, nil},
+		{"off when off", false, ForceOff, nil, nil, nil, nil, nil},
+		{"soft when off", false, GracefulOff, nil, nil, nil, nil, nil},
+		// Released early: 4 s and the LED's debounce, not 15 s.
+		{"off", true, ForceOff, nil, []PowerState{StatePoweringOff, StateOff}, []time.Duration{4020 * ms}, nil, nil},
+		{"soft", true, GracefulOff, nil, []PowerState{StatePoweringOff, StateOff}, []time.Duration{200 * ms}, nil, nil},
+		{"restart", true, GracefulRestart, nil, []PowerState{StatePoweringOff, StateOff, StatePoweringOn, StateOn}, []time.Duration{200 * ms, 200 * ms}, nil, nil},
+		{"cycle", true, Cycle, nil, []PowerState{StatePoweringOff, StateOff, StatePoweringOn, StateOn}, []time.Duration{4020 * ms, 200 * ms}, nil, nil},
+		{"reset", true, Reset, nil, nil, nil, []time.Duration{500 * ms}, nil},
+		{"diag", true, NMI, nil, nil, nil, nil, []time.Duration{200 * ms}},
+		{"press when off", false, PressButton, nil, []PowerState{StatePoweringOn, StateOn}, []time.Duration{200 * ms}, nil, nil},
+		{"press when on", true, PressButton, nil, nil, []time.Duration{200 * ms}, nil, nil},
+		{"cycle when off", false, Cycle, ErrNoPower, nil, nil, nil, nil},
+		{"reset when off", false, Reset, ErrNoPower, nil, nil, nil, nil},
+		{"diag when off", false, NMI, ErrNoPower, nil, nil, nil, nil},
+		{"restart when off", false, GracefulRestart, ErrNoPower, nil, nil, nil, nil},
+		{"nonsense", true, Action("explode"), errors.ErrUnsupported, nil, nil, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.boot()
+				if tt.on {
+					r.must(PowerOn)
+					r.btn.presses = nil
+					time.Sleep(time.Minute)
+				}
+				var states []PowerState
+				ctx, cancel := context.WithCancel(t.Context())
+				watched := make(chan struct{})
+				go func() {
+					defer close(watched)
+					for old := r.h.Power.Status(); r.h.Power.Wait(ctx, old) == nil; {
+						now := r.h.Power.Status()
+						if now.State != old.State {
+							states = append(states, now.State)
+						}
+						old = now
+					}
+				}()
+				synctest.Wait()
+				if err := r.do(tt.action); !errors.Is(err, tt.err) || tt.err == nil && err != nil {
+					t.Errorf("error: got %v, want %v", err, tt.err)
+				}
+				synctest.Wait()
+				cancel()
+				<-watched
+				if !slices.Equal(states, tt.states) {
+					t.Errorf("states: got %v, want %v", states, tt.states)
+				}
+				for _, line := range []struct {
+					name string
+					got  []press
+					want []time.Duration
+				}{{"power", r.btn.all(), tt.power}, {"reset", r.rst.all(), tt.reset}, {"nmi", r.nmi.all(), tt.nmi}} {
+					var got []time.Duration
+					for _, p := range line.got {
+						got = append(got, p.length)
+					}
+					if !slices.Equal(got, line.want) {
+						t.Errorf("%s line: got presses %v, want %v", line.name, got, line.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestOneRequestAtATime(t *testing.T) {
+	tests := []struct {
+		running Action
+		on      bool
+		busy    []Action
+	}{
+		{PowerOn, false, Actions[:]},
+		{ForceOff, true, Actions[:]},
+		{Cycle, true, Actions[:]},
+		{Reset, true, []Action{PowerOn, ForceOff, GracefulOff, GracefulRestart, Cycle, Reset, PressButton, NMI}},
+		{GracefulOff, true, []Action{PowerOn, GracefulOff, GracefulRestart, PressButton}},
+	}
+	for _, tt := range tests {
+		t.Run(string(tt.running), func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.boot()
+				if tt.on {
+					r.must(PowerOn)
+				}
+				op := r.begin(tt.running)
+				for _, a := range tt.busy {
+					r.refused(a, ErrBusy)
+				}
+				<-op.Done()
+				if op.Err() != nil {
+					t.Errorf("%s: got %v, want no error", tt.running, op.Err())
+				}
+			})
+		})
+	}
+}
+
+// A host that takes its time to shut down can be switched off, cycled, reset
+// and interrupted meanwhile.
+func TestGracefulGivesWay(t *testing.T) {
+	for _, tt := range []struct {
+		action Action
+		end    PowerState
+		err    error
+	}{
+		{ForceOff, StateOff, ErrSuperseded},
+		{Cycle, StateOn, ErrSuperseded},
+		{Reset, StateOn, ErrSuperseded},
+		{NMI, StateOn, ErrNoResponse},
+	} {
+		t.Run(string(tt.action), func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.osTime = 0
+				r.boot()
+				r.must(PowerOn)
+				soft := r.begin(GracefulOff)
+				time.Sleep(20 * time.Second)
+				r.must(tt.action)
+				<-soft.Done()
+				if !errors.Is(soft.Err(), tt.err) {
+					t.Errorf("graceful off: got %v, want %v", soft.Err(), tt.err)
+				}
+				r.want(tt.end)
+			})
+		})
+	}
+}
+
+func TestGracefulTimeout(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.osTime = 0
+		r.boot()
+		r.must(PowerOn)
+		began := time.Now()
+		if err := r.do(GracefulOff); !errors.Is(err, ErrNoResponse) {
+			t.Errorf("error: got %v, want %v", err, ErrNoResponse)
+		}
+		if got, want := time.Since(began), r.cfg.GracefulLimit+r.cfg.PowerPulse; got != want {
+			t.Errorf("took %v, want %v", got, want)
+		}
+		r.want(StateOn)
+		if st := r.h.Power.Status(); !st.Fault || !st.PowerGood {
+			t.Errorf("status: got %+v, want a fault and good power", st)
+		}
+		r.must(ForceOff)
+	})
+}
+
+// A hold belongs to its own timer: another line's pulse does not end it.
+func TestPulsesAreIndependent(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		r.btn.presses = nil
+		p := r.h.Power
+		op := r.begin(ForceOff)
+		time.Sleep(time.Second)
+		if err := p.nmi.press(t.Context(), 200*ms, nil); err != nil {
+			t.Error(err)
+		}
+		if err := p.reset.press(t.Context(), 500*ms, nil); err != nil {
+			t.Error(err)
+		}
+		<-op.Done()
+		if got := r.btn.all(); len(got) != 1 || got[0].length != 4020*ms {
+			t.Errorf("power button: got %v, want one hold of 4.02s", got)
+		}
+	})
+}
+
+// Force off of a host whose light never goes out ends, says so, and leaves
+// the machine usable.
+func TestForceOffStuck(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		r.stuckOn, r.btn.presses = true, nil
+		if err := r.do(ForceOff); !errors.Is(err, ErrNoResponse) {
+			t.Errorf("error: got %v, want %v", err, ErrNoResponse)
+		}
+		if got := r.btn.all(); len(got) != 1 || got[0].length != r.cfg.ForceOffHold {
+			t.Errorf("power button: got %v, want one hold of %v", got, r.cfg.ForceOffHold)
+		}
+		r.want(StateOn)
+		r.stuckOn = false
+		r.led.set(false)
+		time.Sleep(time.Minute)
+		r.want(StateOff)
+		r.must(PowerOn)
+	})
+}
+
+func TestPowerOnWithoutLight(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.deaf = true
+		r.boot()
+		op := r.begin(PowerOn)
+		r.want(StatePoweringOn)
+		<-op.Done()
+		if !errors.Is(op.Err(), ErrNoResponse) {
+			t.Errorf("error: got %v, want %v", op.Err(), ErrNoResponse)
+		}
+		r.want(StateOff)
+		r.deaf = false
+		r.must(PowerOn)
+		if r.h.Power.Status().Fault {
+			t.Error("fault: still set after a success")
+		}
+	})
+}
+
+// A line that fails is an error of the request, never a success.
+func TestLineFails(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		broken := errors.New("wire is broken")
+		r.boot()
+		r.btn.err = broken
+		if err := r.do(PowerOn); !errors.Is(err, broken) {
+			t.Errorf("error: got %v, want %v", err, broken)
+		}
+		r.want(StateOff)
+	})
+}
+
+func TestAbsentWires(t *testing.T) {
+	tests := []struct {
+		name string
+		cut  func(p *Parts)
+		want []Action
+	}{
+		{"all wired", func(*Parts) {}, Actions[:]},
+		{"no LED", func(p *Parts) { p.PowerLED = nil }, []Action{Reset, NMI, PressButton}},
+		{"no power button", func(p *Parts) { p.PowerButton = nil }, []Action{Reset, NMI}},
+		{"no reset, no NMI", func(p *Parts) { p.ResetButton, p.NMIButton = nil, nil },
+			[]Action{PowerOn, ForceOff, GracefulOff, GracefulRestart, Cycle, PressButton}},
+		{"nothing", func(p *Parts) { *p = Parts{} }, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				tt.cut(&r.parts)
+				h := r.boot()
+				var got []Action
+				for _, a := range Actions {
+					if h.Power.Supports(a) {
+						got = append(got, a)
+					} else {
+						r.refused(a, errors.ErrUnsupported)
+					}
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("supported: got %v, want %v", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// Without an LED nobody knows the state, and nothing claims to.
+func TestPressWithoutLED(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.parts.PowerLED = nil
+		r.boot()
+		r.want(StateUnknown)
+		r.must(PressButton)
+		r.want(StateUnknown)
+		if got := r.btn.all(); len(got) != 1 || got[0].length != 200*ms {
+			t.Errorf("power button: got %v, want one press of 200ms", got)
+		}
+	})
+}
+
+func TestAsleep(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		time.Sleep(time.Minute)
+		blinking := true
+		go func() {
+			for on := false; blinking; on = !on {
+				r.led.set(on)
+				time.Sleep(500 * ms)
+			}
+		}()
+		synctest.Wait()
+		time.Sleep(100 * ms)
+		r.want(StatePoweringOff) // nobody can tell yet
+		time.Sleep(1900 * ms)
+		r.want(StateAsleep)
+		for range 100 {
+			time.Sleep(170 * ms)
+			r.want(StateAsleep)
+		}
+		for _, a := range []Action{GracefulOff, GracefulRestart, Reset, NMI} {
+			r.refused(a, ErrAsleep)
+		}
+		if st := r.h.Power.Status(); !st.PowerGood {
+			t.Error("PowerGood: got false, want true: a sleeping host is not off")
+		}
+		// The button wakes it.
+		op := r.begin(PowerOn)
+		blinking = false
+		time.Sleep(500 * ms)
+		r.led.set(true)
+		<-op.Done()
+		if op.Err() != nil {
+			t.Errorf("waking: %v", op.Err())
+		}
+		r.want(StateOn)
+	})
+}
+
+// A sleeping host is forced off by the whole hold: its light's dark half is
+// not the power going.
+func TestForceOffAsleep(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		time.Sleep(time.Minute)
+		r.btn.presses = nil
+		stop := make(chan struct{})
+		go func() {
+			for on := false; ; on = !on {
+				r.led.set(on)
+				select {
+				case <-time.After(500 * ms):
+				case <-stop:
+					r.led.set(false)
+					return
+				}
+			}
+		}()
+		time.Sleep(10 * time.Second)
+		r.want(StateAsleep)
+		op := r.begin(ForceOff)
+		time.Sleep(4 * time.Second)
+		close(stop)
+		<-op.Done()
+		if op.Err() != nil {
+			t.Errorf("force off: %v", op.Err())
+		}
+		r.want(StateOff)
+		if got := r.btn.all(); len(got) != 1 || got[0].length < 4*time.Second {
+			t.Errorf("power button: got %v, want one hold of more than 4s", got)
+		}
+		time.Sleep(time.Minute)
+		r.want(StateOff)
+	})
+}
+
+// The press that was to shut the host down sent it to sleep.
+func TestGracefulSleeps(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.osTime = 0
+		r.boot()
+		r.must(PowerOn)
+		time.Sleep(time.Minute)
+		op := r.begin(GracefulOff)
+		for i := range 8 {
+			time.Sleep(500 * ms)
+			r.led.set(i%2 == 1)
+		}
+		<-op.Done()
+		if !errors.Is(op.Err(), ErrAsleep) {
+			t.Errorf("graceful off: got %v, want %v", op.Err(), ErrAsleep)
+		}
+		r.want(StateAsleep)
+	})
+}
+
+func TestDebounceAndFlicker(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		time.Sleep(time.Minute)
+		before := r.h.Events.Last()
+		for range 20 { // spikes shorter than the debounce
+			r.led.set(false)
+			time.Sleep(10 * ms)
+			r.led.set(true)
+			time.Sleep(10 * ms)
+			r.want(StateOn)
+		}
+		r.led.set(false) // one flicker
+		time.Sleep(300 * ms)
+		r.want(StatePoweringOff)
+		r.led.set(true)
+		time.Sleep(10 * time.Second)
+		r.want(StateOn)
+		if got := r.kinds(before); len(got) != 0 {
+			t.Errorf("events: got %v, want none", got)
+		}
+	})
+}
+
+func TestLEDWireFails(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		r.led.fail(errors.New("gone"))
+		r.want(StateUnknown)
+		r.refused(ForceOff, ErrStopped)
+		r.led.fail(nil)
+		time.Sleep(time.Minute)
+		r.want(StateOn)
+		if got := r.kinds(0); !slices.Contains(got, "wire.failed") || !slices.Contains(got, "wire.restored") {
+			t.Errorf("events: got %v, want wire.failed and wire.restored", got)
+		}
+	})
+}
+
+func TestRestartCause(t *testing.T) {
+	warm := func(r *rig) { r.reset.set(true); time.Sleep(10 * ms); r.reset.set(false) }
+	tests := []struct {
+		name string
+		do   func(t *testing.T, r *rig)
+		want Cause
+	}{
+		{"power on", func(t *testing.T, r *rig) { r.must(PowerOn) }, CauseCommand},
+		{"panel", func(t *testing.T, r *rig) { r.buttonEdge(true); time.Sleep(200 * ms); r.buttonEdge(false) }, CausePowerButton},
+		{"nobody", func(t *testing.T, r *rig) { r.led.set(true) }, CauseUnknown},
+		{"reset", func(t *testing.T, r *rig) { r.must(PowerOn); time.Sleep(time.Minute); r.must(Reset) }, CauseCommand},
+		{"reset by watchdog", func(t *testing.T, r *rig) {
+			r.must(PowerOn)
+			time.Sleep(time.Minute)
+			if _, err := r.h.Power.Request(Reset, CauseWatchdog, Origin{}); err != nil {
+				t.Error(err)
+			}
+		}, CauseWatchdog},
+		{"warm restart", func(t *testing.T, r *rig) { r.must(PowerOn); time.Sleep(time.Minute); warm(r) }, CauseSoftReset},
+		{"reset button", func(t *testing.T, r *rig) {
+			r.must(PowerOn)
+			time.Sleep(time.Minute)
+			r.panelR.set(true)
+			warm(r)
+			r.panelR.set(false)
+		}, CauseResetButton},
+		{"a finger on reset and a command", func(t *testing.T, r *rig) {
+			r.must(PowerOn)
+			time.Sleep(time.Minute)
+			r.panelR.set(true)
+			r.panelR.set(false)
+			r.must(Reset)
+		}, CauseCommand},
+		{"an old cause explains nothing", func(t *testing.T, r *rig) {
+			r.must(PowerOn)
+			r.panelR.set(true)
+			r.panelR.set(false)
+			time.Sleep(time.Minute)
+			warm(r)
+		}, CauseSoftReset},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.boot()
+				tt.do(t, r)
+				time.Sleep(5 * time.Second)
+				if got := r.h.Power.Status().RestartCause; got != tt.want {
+					t.Errorf("cause: got %s, want %s", got, tt.want)
+				}
+				r.reboot(false)
+				if got := r.h.Power.Status().RestartCause; got != tt.want {
+					t.Errorf("cause after a restart of the software: got %s, want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// A reset that the host does not follow is no success.
+func TestResetIgnored(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		r.rst.edge = nil
+		if err := r.do(Reset); !errors.Is(err, ErrNoResponse) {
+			t.Errorf("error: got %v, want %v", err, ErrNoResponse)
+		}
+		r.want(StateOn)
+	})
+}
+
+func TestRefusedBeforeRun(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.stop()
+		r.refused(PowerOn, ErrStopped)
+	})
+}
+
+// Stopping in the middle of a hold releases the button.
+func TestStopReleases(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		op := r.begin(ForceOff)
+		time.Sleep(time.Second)
+		r.stop()
+		<-op.Done()
+		if op.Err() == nil {
+			t.Error("force off: got success, want an error")
+		}
+		if r.btn.active {
+			t.Error("the power button is still pressed")
+		}
+	})
+}

@@ -1,0 +1,140 @@
+// Package store keeps the state that outlives a restart (users, leases, the
+// wanted power state, events) in one bbolt file. What Put or Update returned
+// from is on the disk; a cut at any instruction leaves the old value or the
+// new one.
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// ErrInUse says that another process has the file open.
+var ErrInUse = errors.New("in use by another process")
+
+// A Store is one open file. It is safe for several goroutines.
+type Store struct {
+	db *bbolt.DB
+}
+
+// Open opens or makes the file, mode 0600. It answers ErrInUse at once where
+// another process holds it.
+func Open(path string) (*Store, error) {
+	// A timeout of nearly nothing: bbolt retries the lock until it is over.
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, berrors.ErrTimeout) {
+		return nil, fmt.Errorf("store %s: %w", path, ErrInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("store %s: %w", path, err)
+	}
+	return &Store{db: db}, nil
+}
+
+// Close ends the store; calls after it fail.
+func (s *Store) Close() error { return s.db.Close() }
+
+// A Tx is a transaction: all of it happens or none.
+type Tx struct {
+	tx *bbolt.Tx
+}
+
+// Update runs f in a transaction that is on the disk when Update returns nil,
+// and undone when f fails.
+func (s *Store) Update(f func(Tx) error) error {
+	return s.db.Update(func(tx *bbolt.Tx) error { return f(Tx{tx}) })
+}
+
+// View runs f on one consistent state.
+func (s *Store) View(f func(Tx) error) error {
+	return s.db.View(func(tx *bbolt.Tx) error { return f(Tx{tx}) })
+}
+
+// Get returns a copy of a value, nil where there is none.
+func (t Tx) Get(bucket string, key []byte) []byte {
+	b := t.tx.Bucket([]byte(bucket))
+	if b == nil {
+		return nil
+	}
+	v := b.Get(key)
+	if v == nil {
+		return nil
+	}
+	return append([]byte{}, v...)
+}
+
+// Put sets a value.
+func (t Tx) Put(bucket string, key, value []byte) error {
+	b, err := t.tx.CreateBucketIfNotExists([]byte(bucket))
+	if err != nil {
+		return fmt.Errorf("store bucket %s: %w", bucket, err)
+	}
+	return b.Put(key, value)
+}
+
+// Delete removes a value; one that is not there is no error.
+func (t Tx) Delete(bucket string, key []byte) error {
+	b := t.tx.Bucket([]byte(bucket))
+	if b == nil {
+		return nil
+	}
+	return b.Delete(key)
+}
+
+// Each calls f for each pair of a bucket in the order of the keys. The slices
+// are valid only during the call; the bucket must not be changed in it.
+func (t Tx) Each(bucket string, f func(key, value []byte) error) error {
+	b := t.tx.Bucket([]byte(bucket))
+	if b == nil {
+		return nil
+	}
+	return b.ForEach(f)
+}
+
+// DeleteBelow removes every pair whose key is less than key.
+func (t Tx) DeleteBelow(bucket string, key []byte) error {
+	b := t.tx.Bucket([]byte(bucket))
+	if b == nil {
+		return nil
+	}
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil && bytes.Compare(k, key) < 0; k, _ = c.First() {
+		if err := c.Delete(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// GetJSON reads a value into *v. It answers false where there is none.
+func (s *Store) GetJSON(bucket, key string, v any) (bool, error) {
+	var raw []byte
+	if err := s.View(func(t Tx) error { raw = t.Get(bucket, []byte(key)); return nil }); err != nil {
+		return false, fmt.Errorf("store %s/%s: %w", bucket, key, err)
+	}
+	if raw == nil {
+		return false, nil
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return false, fmt.Errorf("store %s/%s: %w", bucket, key, err)
+	}
+	return true, nil
+}
+
+// PutJSON writes a value; it is on the disk when PutJSON returns nil.
+func (s *Store) PutJSON(bucket, key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("store %s/%s: %w", bucket, key, err)
+	}
+	if err := s.Update(func(t Tx) error { return t.Put(bucket, []byte(key), raw) }); err != nil {
+		return fmt.Errorf("store %s/%s: %w", bucket, key, err)
+	}
+	return nil
+}
