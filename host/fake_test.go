@@ -207,6 +207,24 @@ func (r *rig) resetEdge(active bool) {
 	}
 }
 
+// blink puts the machine to sleep: its light blinks at 1 Hz, dark first, until
+// the function it returns is called with the level to stay at.
+func (r *rig) blink() func(level bool) {
+	stop := make(chan bool)
+	go func() {
+		for on := false; ; on = !on {
+			r.led.set(on)
+			select {
+			case <-time.After(500 * ms):
+			case level := <-stop:
+				r.led.set(level)
+				return
+			}
+		}
+	}()
+	return func(level bool) { stop <- level }
+}
+
 func (r *rig) acOff() {
 	r.mu.Lock()
 	r.ac, r.on = false, false

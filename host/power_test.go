@@ -303,13 +303,7 @@ func TestAsleep(t *testing.T) {
 		r.boot()
 		r.must(PowerOn)
 		time.Sleep(time.Minute)
-		blinking := true
-		go func() {
-			for on := false; blinking; on = !on {
-				r.led.set(on)
-				time.Sleep(500 * ms)
-			}
-		}()
+		wake := r.blink()
 		synctest.Wait()
 		time.Sleep(100 * ms)
 		r.want(StatePoweringOff) // nobody can tell yet
@@ -327,9 +321,7 @@ func TestAsleep(t *testing.T) {
 		}
 		// The button wakes it.
 		op := r.begin(PowerOn)
-		blinking = false
-		time.Sleep(500 * ms)
-		r.led.set(true)
+		wake(true)
 		<-op.Done()
 		if op.Err() != nil {
 			t.Errorf("waking: %v", op.Err())
@@ -346,23 +338,12 @@ func TestForceOffAsleep(t *testing.T) {
 		r.must(PowerOn)
 		time.Sleep(time.Minute)
 		r.btn.presses = nil
-		stop := make(chan struct{})
-		go func() {
-			for on := false; ; on = !on {
-				r.led.set(on)
-				select {
-				case <-time.After(500 * ms):
-				case <-stop:
-					r.led.set(false)
-					return
-				}
-			}
-		}()
+		stop := r.blink()
 		time.Sleep(10 * time.Second)
 		r.want(StateAsleep)
 		op := r.begin(ForceOff)
 		time.Sleep(4 * time.Second)
-		close(stop)
+		stop(false)
 		<-op.Done()
 		if op.Err() != nil {
 			t.Errorf("force off: %v", op.Err())
