@@ -139,7 +139,7 @@ func (p *Power) Request(a Action, cause Cause, from Origin) (*Operation, error) 
 	if already {
 		return finished(), nil
 	}
-	p.events.Add(Event{Kind: "power.request", Message: fmt.Sprintf("Power action %q was asked for by %s.", a, from), Origin: from})
+	p.events.Add(Event{Kind: "power.request", Message: fmt.Sprintf("Power action %q was requested.", a), Origin: from})
 	return p.start(a, cause, from), nil
 }
 
@@ -162,8 +162,12 @@ func (p *Power) admit(a Action) (already bool, err error) {
 		// A host that takes its time to shut down can be dealt with harder.
 		if p.op.action == GracefulOff || p.op.action == GracefulRestart && p.state == StatePoweringOff {
 			switch a {
-			case ForceOff, Cycle, Reset, NMI:
+			case ForceOff, Cycle:
 				return false, nil
+			case Reset, NMI:
+				if p.led.good { // else it is as good as off
+					return false, nil
+				}
 			}
 		}
 		return false, ErrBusy

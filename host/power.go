@@ -142,7 +142,18 @@ func DefaultPowerConfig() PowerConfig {
 	}
 }
 
-// Validate answers an error that names the first field out of its range.
+// A FieldError says which field of a PowerConfig is wrong.
+type FieldError struct {
+	Field string // its name in the settings
+	Err   error
+}
+
+func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong with the field.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// Validate answers a *FieldError for the first field out of its range.
 func (c PowerConfig) Validate() error {
 	for _, f := range []struct {
 		name           string
@@ -164,7 +175,7 @@ func (c PowerConfig) Validate() error {
 		{"restore_retry", c.RestoreRetry, 0, 24 * time.Hour},
 	} {
 		if f.got < f.low || f.got > f.high {
-			return fmt.Errorf("%s: %v is not between %v and %v: %w", f.name, f.got, f.low, f.high, ErrInvalid)
+			return &FieldError{f.name, fmt.Errorf("%v is not between %v and %v: %w", f.got, f.low, f.high, ErrInvalid)}
 		}
 	}
 	return nil

@@ -154,6 +154,21 @@ func TestGracefulGivesWay(t *testing.T) {
 	}
 }
 
+// Once the light is out, a reset of a host that shuts down would do nothing.
+func TestNoResetAfterShutdown(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		op := r.begin(GracefulOff)
+		time.Sleep(r.osTime + time.Second)
+		r.want(StatePoweringOff)
+		r.refused(Reset, ErrBusy)
+		r.refused(NMI, ErrBusy)
+		<-op.Done()
+		r.want(StateOff)
+	})
+}
+
 func TestGracefulTimeout(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, r *rig) {
 		r.osTime = 0

@@ -9,32 +9,82 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"os"
+	"runtime/debug"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// ErrInUse says that another process has the file open.
-var ErrInUse = errors.New("in use by another process")
+var (
+	// ErrInUse says that another process has the file open.
+	ErrInUse = errors.New("in use by another process")
+	// ErrDamaged says that the file is no store or a broken one. Once it is
+	// renamed, the same process can Open a new one in its place.
+	ErrDamaged = errors.New("the file is damaged")
+)
 
 // A Store is one open file. It is safe for several goroutines.
 type Store struct {
 	db *bbolt.DB
 }
 
-// Open opens or makes the file, mode 0600. It answers ErrInUse at once where
-// another process holds it.
-func Open(path string) (*Store, error) {
+// Open opens or makes the file, mode 0600, and reads all of it once. It answers
+// ErrInUse at once where another process holds it, and ErrDamaged where it
+// cannot be read.
+func Open(path string) (s *Store, err error) {
+	// bbolt trusts its file: a damaged one makes it panic, and one that is
+	// cut short makes its memory map fault.
+	var db *bbolt.DB
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+		if err != nil && db != nil {
+			err = errors.Join(err, db.Close())
+		}
+		if err != nil {
+			s, err = nil, fmt.Errorf("store %s: %w", path, err)
+		}
+	}()
 	// A timeout of nearly nothing: bbolt retries the lock until it is over.
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType})
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType})
 	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("store %s: %w", path, ErrInUse)
+		return nil, ErrInUse
+	}
+	if _, isSystem := errors.AsType[syscall.Errno](err); err != nil && !isSystem {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", path, err)
+		return nil, err
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db}, db.View(readAll)
+}
+
+// readAll touches every page that is in use.
+func readAll(tx *bbolt.Tx) error {
+	info, err := os.Stat(tx.DB().Path())
+	if err != nil {
+		return err
+	}
+	if info.Size() < tx.Size() {
+		return fmt.Errorf("%w: it has %d bytes of %d", ErrDamaged, info.Size(), tx.Size())
+	}
+	sum := crc32.NewIEEE() // its result is of no interest, only that it reads all
+	return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+		return b.ForEach(func(k, v []byte) error {
+			for _, part := range [][]byte{k, v} {
+				if _, err := sum.Write(part); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
 }
 
 // Close ends the store; calls after it fail.

@@ -1,0 +1,293 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/nitrino/nitrino/internal/store"
+)
+
+// errSame ends a change that would change nothing.
+var errSame = errors.New("no change")
+
+// load reads all users from the store.
+func (a *Auth) load() error {
+	users := map[string]*record{}
+	err := a.db.View(func(tx store.Tx) error {
+		return tx.Each(userBucket, func(key, raw []byte) error {
+			name := string(key)
+			r, err := decodeRecord(name, raw)
+			if err != nil {
+				a.log.Error("user record", "user", name, "error", err)
+				a.audit.say(Report{Kind: "auth.user-damaged", Level: Critical, User: printable(name),
+					Message: fmt.Sprintf("The record of user %s is damaged; the user cannot log in.", printable(name))})
+				return nil
+			}
+			if err := r.open(a.sealKey); err != nil {
+				a.log.Error("IPMI secret", "user", name, "error", err)
+				a.audit.say(Report{Kind: "auth.ipmi-secret-lost", Level: Warning, User: name,
+					Message: fmt.Sprintf("The IPMI secret of user %s cannot be opened (%v); set it again.", name, err)})
+			}
+			a.version++
+			r.version = a.version
+			users[name] = r
+			return nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("users: %w", err)
+	}
+	a.users.Store(&users)
+	return nil
+}
+
+// Create makes a user. An empty password makes one who cannot log in by
+// password (until SetPassword). u.IPMI is not looked at: SetIPMISecret gives a
+// secret.
+func (a *Auth) Create(u User, password string, by Attempt) error {
+	r, err := a.newRecord(u, password, by)
+	if err != nil {
+		return err
+	}
+	return a.add(r, by)
+}
+
+// newRecord makes the record of a new user, without an IPMI secret.
+func (a *Auth) newRecord(u User, password string, by Attempt) (*record, error) {
+	r := &record{Name: u.Name, Role: u.Role, Enabled: u.Enabled, Keys: slices.Clone(u.Keys)}
+	if err := r.derive(); err != nil {
+		return nil, err
+	}
+	if password == "" {
+		return r, nil
+	}
+	hash, err := a.hash(password, by)
+	if err != nil {
+		return nil, err
+	}
+	r.hash, r.Password = hash, hash.String()
+	return r, nil
+}
+
+// add stores a new user.
+func (a *Auth) add(r *record, by Attempt) error {
+	report := Report{Kind: "auth.user-created", Level: OK, Message: fmt.Sprintf("User %s was created as %s.", r.Name, r.Role)}
+	return a.change(r.Name, report, by, func(old *record) (*record, error) {
+		if old != nil {
+			return nil, fmt.Errorf("%w: %s", ErrExists, r.Name)
+		}
+		if len(*a.users.Load()) >= MaxUsers {
+			return nil, fmt.Errorf("%w: there are %d", ErrFull, MaxUsers)
+		}
+		return r, nil
+	})
+}
+
+// Delete removes a user and ends the sessions.
+func (a *Auth) Delete(name string, by Attempt) error {
+	report := Report{Kind: "auth.user-deleted", Level: OK, Message: fmt.Sprintf("User %s was deleted.", name)}
+	return a.change(name, report, by, func(old *record) (*record, error) {
+		if old == nil {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, printable(name))
+		}
+		return nil, nil
+	})
+}
+
+// SetRole changes a user's role and ends the sessions.
+func (a *Auth) SetRole(name string, role Role, by Attempt) error {
+	report := Report{Kind: "auth.role-changed", Level: OK, Message: fmt.Sprintf("User %s has role %s now.", name, role)}
+	return a.edit(name, report, by, func(r *record) error {
+		if r.Role == role {
+			return errSame
+		}
+		r.Role = role
+		return nil
+	})
+}
+
+// SetEnabled enables or disables a user; disabling ends the sessions.
+func (a *Auth) SetEnabled(name string, enabled bool, by Attempt) error {
+	report := Report{Kind: "auth.user-disabled", Level: OK, Message: fmt.Sprintf("User %s was disabled.", name)}
+	if enabled {
+		report.Kind, report.Message = "auth.user-enabled", fmt.Sprintf("User %s was enabled.", name)
+	}
+	return a.edit(name, report, by, func(r *record) error {
+		if r.Enabled == enabled {
+			return errSame
+		}
+		r.Enabled = enabled
+		return nil
+	})
+}
+
+// SetPassword changes a user's password and ends the sessions. The IPMI secret
+// is another matter: SetIPMISecret.
+func (a *Auth) SetPassword(name, password string, by Attempt) error {
+	if a.lookup(name) == nil {
+		return fmt.Errorf("%w: %s", ErrNotFound, printable(name))
+	}
+	hash, err := a.hash(password, by)
+	if err != nil {
+		return err
+	}
+	report := Report{Kind: "auth.password-changed", Level: OK, Message: fmt.Sprintf("The password of user %s was changed.", name)}
+	return a.edit(name, report, by, func(r *record) error {
+		r.Password = hash.String()
+		return nil
+	})
+}
+
+// SetIPMISecret changes a user's IPMI secret; "" takes it away, and with it the
+// right to come in by IPMI.
+func (a *Auth) SetIPMISecret(name, secret string, by Attempt) error {
+	report := Report{Kind: "auth.ipmi-secret-removed", Level: OK, Message: fmt.Sprintf("The IPMI secret of user %s was removed.", name)}
+	if secret != "" {
+		report.Kind, report.Message = "auth.ipmi-secret-changed", fmt.Sprintf("The IPMI secret of user %s was changed.", name)
+		if err := checkIPMISecret(secret, a.least(MinIPMISecret)); err != nil {
+			return err
+		}
+	}
+	return a.edit(name, report, by, func(r *record) error {
+		if secret != "" {
+			return r.seal(a.sealKey, secret)
+		}
+		if r.IPMI == nil {
+			return errSame
+		}
+		r.IPMI, r.opened, r.secret = nil, false, [MaxIPMISecret]byte{}
+		return nil
+	})
+}
+
+// SetKeys replaces a user's SSH public keys: authorized_keys lines without
+// options.
+func (a *Auth) SetKeys(name string, keys []string, by Attempt) error {
+	report := Report{Kind: "auth.keys-changed", Level: OK,
+		Message: fmt.Sprintf("The SSH keys of user %s were changed; there are %d now.", name, len(keys))}
+	return a.edit(name, report, by, func(r *record) error {
+		if slices.Equal(r.Keys, keys) {
+			return errSame
+		}
+		r.Keys = slices.Clone(keys)
+		return nil
+	})
+}
+
+// least is how many bytes a password or secret needs.
+func (a *Auth) least(rule int) int {
+	if a.short {
+		return 1
+	}
+	return rule
+}
+
+// hash checks and hashes a new password, in turn with the logins.
+func (a *Auth) hash(password string, by Attempt) (phc, error) {
+	if err := checkPassword(password, a.least(MinPassword)); err != nil {
+		return phc{}, err
+	}
+	// The wait is bounded by the gate's limits; a change has no context.
+	if err := a.gate.enter(context.Background(), sourceOf(by.Source)); err != nil {
+		return phc{}, err
+	}
+	defer a.gate.leave()
+	return a.hasher.make(password), nil
+}
+
+// edit changes a copy of a user's record.
+func (a *Auth) edit(name string, report Report, by Attempt, f func(*record) error) error {
+	return a.change(name, report, by, func(old *record) (*record, error) {
+		if old == nil {
+			return nil, fmt.Errorf("%w: %s", ErrNotFound, printable(name))
+		}
+		r := *old
+		if err := f(&r); err != nil {
+			return nil, err
+		}
+		return &r, r.derive()
+	})
+}
+
+// change replaces a user's record with what f makes of it (nil in: there is
+// none; nil out: none shall be), and tells the audit trail.
+func (a *Auth) change(name string, report Report, by Attempt, f func(*record) (*record, error)) error {
+	err := a.replace(name, f)
+	if errors.Is(err, errSame) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	report.Via, report.User, report.Source = by.Via, printable(by.Name), sourceText(by.Source)
+	a.audit.say(report)
+	return nil
+}
+
+// replace does the change: on the disk first, then for all to see.
+func (a *Auth) replace(name string, f func(*record) (*record, error)) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	before := *a.users.Load()
+	old := before[name]
+	r, err := f(old)
+	if err != nil {
+		return err
+	}
+	after := maps.Clone(before)
+	delete(after, name)
+	if r != nil {
+		after[name] = r
+	}
+	if administrators(before) > 0 && administrators(after) == 0 {
+		return ErrLastAdministrator
+	}
+	if err := a.save(name, r); err != nil {
+		return err
+	}
+	if r != nil && (old == nil || r.Password != old.Password || r.Role != old.Role || r.Enabled != old.Enabled) {
+		a.version++
+		r.version = a.version
+	}
+	a.users.Store(&after)
+	a.cache.drop(after)
+	a.sessions.sweep()
+	close(a.changed)
+	a.changed = make(chan struct{})
+	return nil
+}
+
+func (a *Auth) save(name string, r *record) error {
+	var raw []byte
+	if r != nil {
+		var err error
+		if raw, err = json.Marshal(r); err != nil {
+			return fmt.Errorf("user %s: %w", name, err)
+		}
+	}
+	err := a.db.Update(func(tx store.Tx) error {
+		if r == nil {
+			return tx.Delete(userBucket, []byte(name))
+		}
+		return tx.Put(userBucket, []byte(name), raw)
+	})
+	if err != nil {
+		return fmt.Errorf("user %s: %w", name, err)
+	}
+	return nil
+}
+
+// administrators counts the enabled ones.
+func administrators(users map[string]*record) int {
+	n := 0
+	for _, r := range users {
+		if r.Enabled && r.Role == Administrator {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,149 @@
+package redfish
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/nitrino/nitrino/host"
+)
+
+// boot is ComputerSystem.Boot: the boot override.
+type boot struct {
+	Enabled string   `json:"BootSourceOverrideEnabled"`
+	Target  string   `json:"BootSourceOverrideTarget"`
+	Targets []string `json:"BootSourceOverrideTarget@Redfish.AllowableValues"`
+	Mode    *string  `json:"BootSourceOverrideMode"` // null: the firmware decides
+}
+
+// The names of what PATCH takes in Boot.
+const (
+	bootEnabled = "BootSourceOverrideEnabled"
+	bootTarget  = "BootSourceOverrideTarget"
+	bootMode    = "BootSourceOverrideMode"
+)
+
+func newBoot(targets []host.BootTarget, now host.BootOverride) *boot {
+	b := &boot{Enabled: "Once", Target: string(now.Target), Targets: []string{string(host.BootDefault)}}
+	for _, t := range targets {
+		b.Targets = append(b.Targets, string(t))
+	}
+	switch {
+	case now.Target == host.BootDefault || now.Target == "":
+		b.Enabled, b.Target = "Disabled", string(host.BootDefault)
+	case now.Continuous:
+		b.Enabled = "Continuous"
+	}
+	if now.Mode != host.BootModeDefault {
+		b.Mode = new(string(now.Mode))
+	}
+	return b
+}
+
+// setBoot changes the override as a whole: its properties mean something only
+// together, so one bad one leaves all as it was.
+func (s *Service) setBoot(value any, o host.Origin) (bool, []message) {
+	given, isObject := value.(object)
+	if !isObject {
+		return false, []message{propertyValueTypeError(value, "Boot").about(pointer("Boot"))}
+	}
+	now := s.host.Boot.Get()
+	want, problems := parseBoot(given, newBoot(s.host.Boot.Targets(), now), now)
+	if problems != nil {
+		return false, problems
+	}
+	switch err := s.host.Boot.Set(want, o); {
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, host.ErrInvalid):
+		return false, []message{propertyValueNotInList(string(want.Target), bootTarget).about(pointer("Boot", bootTarget))}
+	case err != nil:
+		return false, []message{s.notUpdated("Boot", err)}
+	}
+	if want.Mode != host.BootModeDefault && s.host.Boot.Get().Mode != want.Mode {
+		// A mode without a target is not kept. What else was asked for is done.
+		return true, []message{propertyValueConflict(bootMode, bootTarget).about(pointer("Boot", bootMode))}
+	}
+	return true, nil
+}
+
+// bootValues reads the properties of Boot that can be written. A mode of null
+// is "".
+func bootValues(given object, targets []string) (sent map[string]string, problems []message) {
+	sent = map[string]string{}
+	for _, m := range given {
+		var values []string
+		switch m.name {
+		case bootEnabled:
+			values = []string{"Disabled", "Once", "Continuous"}
+		case bootTarget:
+			values = targets
+		case bootMode:
+			values = []string{string(host.BootModeLegacy), string(host.BootModeUEFI)}
+			if m.value == nil {
+				sent[m.name] = string(host.BootModeDefault)
+				continue
+			}
+		default:
+			if !ignored(m.name) {
+				problems = append(problems, propertyUnknown(m.name).about(pointer("Boot", m.name)))
+			}
+			continue
+		}
+		switch text, isString := m.value.(string); {
+		case !isString:
+			problems = append(problems, propertyValueTypeError(m.value, m.name).about(pointer("Boot", m.name)))
+		case !slices.Contains(values, text):
+			problems = append(problems, propertyValueNotInList(text, m.name).about(pointer("Boot", m.name)))
+		default:
+			sent[m.name] = text
+		}
+	}
+	return sent, problems
+}
+
+// parseBoot reads what a client wants the override to be. What it does not
+// mention stays as shown, except where that would be a guess: the host keeps
+// no target while the override is disabled, so half of an override is refused.
+func parseBoot(given object, shown *boot, now host.BootOverride) (host.BootOverride, []message) {
+	none := string(host.BootDefault)
+	sent, problems := bootValues(given, shown.Targets)
+	if problems != nil {
+		return now, problems
+	}
+	enabled, enabledSent := sent[bootEnabled]
+	target, targetSent := sent[bootTarget]
+	mode, modeSent := sent[bootMode]
+	if modeSent {
+		now.Mode = host.BootMode(mode)
+	}
+	off := host.BootOverride{Target: host.BootDefault, Mode: now.Mode}
+	if !modeSent {
+		off.Mode = host.BootModeDefault
+	}
+	switch {
+	case len(sent) == 0:
+		return now, []message{noOperation().about(pointer("Boot"))}
+	case !enabledSent && !targetSent:
+		if now.Target == host.BootDefault && mode != "" {
+			return now, []message{propertyValueConflict(bootMode, bootTarget).about(pointer("Boot", bootMode))}
+		}
+		return now, nil // another mode; its end stays too
+	case enabledSent && enabled == "Disabled":
+		// A client that sends back what it read means no target by it.
+		if targetSent && target != none && target != shown.Target {
+			return now, []message{propertyValueConflict(bootTarget, bootEnabled).about(pointer("Boot", bootTarget))}
+		}
+		return off, nil
+	case targetSent && target == none:
+		return off, nil
+	case !enabledSent && shown.Enabled == "Disabled":
+		return now, []message{propertyMissing(bootEnabled).about(pointer("Boot", bootEnabled))}
+	case !targetSent && shown.Target == none:
+		return now, []message{propertyMissing(bootTarget).about(pointer("Boot", bootTarget))}
+	}
+	if !enabledSent {
+		enabled = shown.Enabled
+	}
+	if !targetSent {
+		target = shown.Target
+	}
+	return host.BootOverride{Target: host.BootTarget(target), Mode: now.Mode, Continuous: enabled == "Continuous"}, nil
+}

@@ -1,0 +1,290 @@
+package redfish
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/nitrino/nitrino/host"
+)
+
+func TestSystem(t *testing.T) {
+	r := newRig(t, rigOptions{on: true})
+	a := r.want(call{method: "GET", uri: systemURI, user: "reader"}, 200)
+	for _, c := range []struct {
+		path []string
+		want any
+	}{
+		{[]string{"Id"}, "system"},
+		{[]string{"UUID"}, formatUUID(r.host.UUID)},
+		{[]string{"SystemType"}, "Physical"},
+		{[]string{"PowerState"}, "On"},
+		{[]string{"Status", "State"}, "Enabled"},
+		{[]string{"Status", "Health"}, "OK"},
+		{[]string{"PowerRestorePolicy"}, "AlwaysOff"},
+		{[]string{"LocationIndicatorActive"}, false},
+		{[]string{"Boot", "BootSourceOverrideEnabled"}, "Disabled"},
+		{[]string{"Boot", "BootSourceOverrideTarget"}, "None"},
+		{[]string{"Boot", "BootSourceOverrideMode"}, nil},
+		{[]string{"Boot", "BootSourceOverrideTarget@Redfish.AllowableValues"}, "[None Pxe Hdd UefiHttp]"},
+		{[]string{"Actions", "#ComputerSystem.Reset", "target"}, resetURI},
+		{[]string{"Actions", "#ComputerSystem.Reset", "ResetType@Redfish.AllowableValues"},
+			"[On ForceOff GracefulShutdown GracefulRestart ForceRestart PowerCycle PushPowerButton]"},
+	} {
+		got := a.at(c.path...)
+		if list, isList := got.([]any); isList {
+			got = fmt.Sprint(list)
+		}
+		if got != c.want {
+			t.Errorf("%v: got %v, want %v", c.path, got, c.want)
+		}
+	}
+}
+
+// What no wire can do is not shown.
+func TestBareSystem(t *testing.T) {
+	r := newRig(t, rigOptions{bare: true})
+	a := r.want(call{method: "GET", uri: systemURI, user: "reader"}, 200)
+	for _, name := range []string{"PowerRestorePolicy", "LocationIndicatorActive", "Boot"} {
+		if _, there := a.json[name]; there {
+			t.Errorf("%s is shown", name)
+		}
+	}
+	if state, there := a.json["PowerState"]; !there || state != nil {
+		t.Errorf("PowerState: got %v, want null", state)
+	}
+	if got := fmt.Sprint(a.at("Actions", "#ComputerSystem.Reset", "ResetType@Redfish.AllowableValues")); got != "[ForceRestart]" {
+		t.Errorf("reset types: got %s, want [ForceRestart]", got)
+	}
+	for _, body := range []string{`{"PowerRestorePolicy":"AlwaysOn"}`, `{"LocationIndicatorActive":true}`, `{"Boot":{"BootSourceOverrideMode":"UEFI"}}`} {
+		r.want(call{method: "PATCH", uri: systemURI, user: "admin", body: body}, 400, "PropertyUnknown")
+	}
+	if newResetAction(func(host.Action) bool { return false }) != nil {
+		t.Error("a host without wires has a reset action")
+	}
+}
+
+func TestReset(t *testing.T) {
+	reset := func(kind string) call {
+		return call{method: "POST", uri: resetURI, user: "oper", body: `{"ResetType":"` + kind + `"}`}
+	}
+	state := func(r *rig) any { return r.do(call{method: "GET", uri: systemURI, user: "oper"}).at("PowerState") }
+
+	r := newRig(t, rigOptions{})
+	if got := state(r); got != "Off" {
+		t.Fatalf("PowerState: got %v, want Off", got)
+	}
+	for _, kind := range []string{"ForceRestart", "GracefulRestart", "PowerCycle"} {
+		r.want(reset(kind), 409, "ResourceInStandby")
+	}
+	r.want(reset("ForceOff"), 204) // it is off
+	r.want(reset("On"), 204)
+	r.await(host.StateOn)
+	if got := r.button.count(); got != 1 {
+		t.Errorf("the power button was pressed %d times, want 1", got)
+	}
+	r.want(reset("On"), 204)
+	a := r.do(call{method: "GET", uri: systemURI, user: "oper"})
+	if got := a.at("LastResetCause"); got != "ManagementCommand" {
+		t.Errorf("LastResetCause: got %v, want ManagementCommand", got)
+	}
+	// The operating system takes its time: the host is in transition.
+	r.want(reset("GracefulShutdown"), 204)
+	r.await(host.StatePoweringOff)
+	if got := state(r); got != "PoweringOff" {
+		t.Errorf("PowerState: got %v, want PoweringOff", got)
+	}
+	r.want(reset("On"), 409, "ResourceInUse")
+	r.led.set(false)
+	r.await(host.StateOff)
+	// Who asked is in the log.
+	found := slices.ContainsFunc(r.host.Events.Since(0, 0), func(e host.Event) bool {
+		return e.Kind == "power.request" && e.Origin == host.Origin{Via: Via, User: "oper", Source: "127.0.0.1"}
+	})
+	if !found {
+		t.Error("no event of kind power.request with the origin")
+	}
+}
+
+func TestResetRefused(t *testing.T) {
+	r := newRig(t, rigOptions{on: true})
+	for _, c := range []struct {
+		body, key string
+		related   string
+	}{
+		{``, "ActionParameterMissing", "#/ResetType"},
+		{`{}`, "ActionParameterMissing", "#/ResetType"},
+		{`{"@odata.type":"x"}`, "ActionParameterMissing", "#/ResetType"},
+		{`{"ResetType":"Nmi"}`, "ActionParameterValueNotInList", "#/ResetType"}, // not wired
+		{`{"ResetType":"ForceOn"}`, "ActionParameterValueNotInList", "#/ResetType"},
+		{`{"ResetType":"on"}`, "ActionParameterValueNotInList", "#/ResetType"},
+		{`{"ResetType":1}`, "ActionParameterValueTypeError", "#/ResetType"},
+		{`{"ResetType":null}`, "ActionParameterValueTypeError", "#/ResetType"},
+		{`{"ResetType":"On","De/lay~":1}`, "ActionParameterUnknown", "#/De~1lay~0"},
+		{`{"ResetType":"On","@Redfish.OperationApplyTime":"OnReset"}`, "ActionParameterUnknown", "#/@Redfish.OperationApplyTime"},
+	} {
+		a := r.want(call{method: "POST", uri: resetURI, user: "admin", body: c.body}, 400, c.key)
+		if got := a.related(); !slices.Equal(got, []string{c.related}) {
+			t.Errorf("%s: RelatedProperties %v, want %s", c.body, got, c.related)
+		}
+	}
+	if got := r.button.count(); got != 0 {
+		t.Errorf("the power button was pressed %d times, want 0", got)
+	}
+	// Before the host's machine runs, nothing can be asked of it.
+	r = newRig(t, rigOptions{stopped: true})
+	r.want(call{method: "POST", uri: resetURI, user: "admin", body: `{"ResetType":"On"}`}, 503, "ServiceTemporarilyUnavailable")
+}
+
+func TestPowerProblems(t *testing.T) {
+	r := newRig(t, rigOptions{stopped: true})
+	for _, c := range []struct {
+		err    error
+		status int
+		id     string
+	}{
+		{host.ErrBusy, 409, "ResourceInUse"},
+		{host.ErrNoPower, 409, "ResourceInStandby"},
+		{host.ErrAsleep, 409, "ResourceInStandby"},
+		{host.ErrNoStandby, 409, "ResourceInStandby"},
+		{host.ErrStopped, 503, "ServiceTemporarilyUnavailable"},
+		{errors.New("wire"), 500, "InternalError"},
+	} {
+		m := r.service.powerProblem(fmt.Errorf("wrapped: %w", c.err))
+		if m.status != c.status || m.ID != baseRegistry+c.id {
+			t.Errorf("%v: got %d %s, want %d %s", c.err, m.status, m.ID, c.status, c.id)
+		}
+	}
+}
+
+func TestHostWords(t *testing.T) {
+	show := func(p *string) string {
+		if p == nil {
+			return "null"
+		}
+		return *p
+	}
+	for _, c := range []struct {
+		in                  host.PowerStatus
+		power, state, helth string
+	}{
+		{host.PowerStatus{State: host.StateUnknown}, "null", "null", "OK"},
+		{host.PowerStatus{State: host.StateOff}, "Off", "StandbyOffline", "OK"},
+		{host.PowerStatus{State: host.StateOff, StandbyWired: true, Standby: true, Fault: true}, "Off", "StandbyOffline", "Warning"},
+		{host.PowerStatus{State: host.StateOff, StandbyWired: true}, "Off", "UnavailableOffline", "OK"},
+		{host.PowerStatus{State: host.StatePoweringOn}, "PoweringOn", "Starting", "OK"},
+		{host.PowerStatus{State: host.StateOn}, "On", "Enabled", "OK"},
+		{host.PowerStatus{State: host.StatePoweringOff}, "PoweringOff", "Enabled", "OK"},
+		{host.PowerStatus{State: host.StateAsleep}, "Paused", "StandbyOffline", "OK"},
+	} {
+		st := systemStatus(c.in)
+		if got := show(powerState(c.in.State)); got != c.power {
+			t.Errorf("%+v: PowerState %s, want %s", c.in, got, c.power)
+		}
+		if got := show(st.State); got != c.state || st.Health != c.helth {
+			t.Errorf("%+v: Status %s %s, want %s %s", c.in, got, st.Health, c.state, c.helth)
+		}
+	}
+	// Every word must be one of the schema's.
+	set := loadSchemas(t)
+	for _, c := range []host.Cause{host.CauseWatchdog, host.CauseCommand, host.CausePowerButton, host.CauseAlwaysOn, host.CauseRestore, host.CauseSoftReset, host.CauseUnknown} {
+		if bad := set.check("ComputerSystem.v1_28_0", "LastResetCauses", resetCause(c)); bad != nil {
+			t.Errorf("%s: %v", c, bad)
+		}
+	}
+	for _, c := range []host.Cause{host.CauseResetButton, ""} {
+		if got := resetCause(c); got != "" {
+			t.Errorf("%q: got %q, want nothing", c, got)
+		}
+	}
+	for _, k := range resetTypes() {
+		if bad := set.check("Resource", "ResetType", k.name); bad != nil {
+			t.Errorf("%s: %v", k.name, bad)
+		}
+	}
+	if got := restorePolicy("sometimes"); got != "" {
+		t.Errorf("restore policy: got %q, want nothing", got)
+	}
+}
+
+func TestPatchSystem(t *testing.T) {
+	r := newRig(t, rigOptions{on: true})
+	for _, c := range []struct {
+		body    string
+		status  int
+		keys    []string
+		related []string
+	}{
+		{`{"PowerRestorePolicy":"AlwaysOn"}`, 200, nil, nil},
+		{`{"PowerRestorePolicy":"Sometimes"}`, 400, []string{"PropertyValueNotInList"}, []string{"#/PowerRestorePolicy"}},
+		{`{"PowerRestorePolicy":1}`, 400, []string{"PropertyValueTypeError"}, []string{"#/PowerRestorePolicy"}},
+		{`{"LocationIndicatorActive":true}`, 200, nil, nil},
+		{`{"LocationIndicatorActive":"true"}`, 400, []string{"PropertyValueTypeError"}, []string{"#/LocationIndicatorActive"}},
+		{`{"LocationIndicatorActive":null}`, 400, []string{"PropertyValueTypeError"}, []string{"#/LocationIndicatorActive"}},
+		{`{"PowerState":"Off"}`, 400, []string{"PropertyNotWritable"}, []string{"#/PowerState"}},
+		{`{"BogusProp":1}`, 400, []string{"PropertyUnknown"}, []string{"#/BogusProp"}},
+		{`{"BogusProp":1,"Id":"x"}`, 400, []string{"PropertyUnknown", "PropertyNotWritable"}, []string{"#/BogusProp", "#/Id"}},
+		{`{"BogusProp":1,"PowerRestorePolicy":"LastState","Id":"x"}`, 200, []string{"PropertyUnknown", "PropertyNotWritable"}, []string{"#/BogusProp", "#/Id"}},
+	} {
+		a := r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: c.body}, c.status, c.keys...)
+		if got := a.related(); !slices.Equal(got, c.related) {
+			t.Errorf("%s: RelatedProperties %v, want %v", c.body, got, c.related)
+		}
+	}
+	if want := []host.RestorePolicy{host.AlwaysOn, host.LastState}; !slices.Equal(r.policies, want) {
+		t.Errorf("saved policies: got %v, want %v", r.policies, want)
+	}
+	a := r.do(call{method: "GET", uri: systemURI, user: "oper"})
+	if a.at("PowerRestorePolicy") != "LastState" || a.at("LocationIndicatorActive") != true || !r.host.Identify.On() {
+		t.Errorf("after PATCH: %s", a.body)
+	}
+	r.light.fail(errors.New("wire"))
+	r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: `{"LocationIndicatorActive":false}`}, 500, "PropertyNotUpdated")
+	r.light.fail(nil)
+}
+
+func TestBoot(t *testing.T) {
+	r := newRig(t, rigOptions{on: true})
+	type shown struct{ enabled, target, mode any }
+	off := shown{"Disabled", "None", nil}
+	const enabled, target, mode = bootEnabled, bootTarget, bootMode
+	for _, c := range []struct {
+		boot   string
+		status int
+		keys   []string
+		want   shown
+	}{
+		{`{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe","BootSourceOverrideMode":"UEFI"}`, 200, nil, shown{"Once", "Pxe", "UEFI"}},
+		{`{"BootSourceOverrideEnabled":"Continuous"}`, 200, nil, shown{"Continuous", "Pxe", "UEFI"}},
+		{`{"BootSourceOverrideTarget":"Hdd"}`, 200, nil, shown{"Continuous", "Hdd", "UEFI"}},
+		{`{"BootSourceOverrideMode":"Legacy"}`, 200, nil, shown{"Continuous", "Hdd", "Legacy"}},
+		{`{"BootSourceOverrideMode":null}`, 200, nil, shown{"Continuous", "Hdd", nil}},
+		{`{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyValueConflict"}, shown{"Continuous", "Hdd", nil}},
+		{`{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideTarget":"Hdd"}`, 200, nil, off},
+		{`{"BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyMissing"}, off},
+		{`{"BootSourceOverrideEnabled":"Once"}`, 400, []string{"PropertyMissing"}, off},
+		{`{"BootSourceOverrideMode":"UEFI"}`, 400, []string{"PropertyValueConflict"}, off},
+		{`{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideMode":"UEFI"}`, 200, []string{"PropertyValueConflict"}, off},
+		{`{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Cd"}`, 400, []string{"PropertyValueNotInList"}, off},
+		{`{"BootSourceOverrideEnabled":"Twice","BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyValueNotInList"}, off},
+		{`{"BootSourceOverrideEnabled":true,"BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyValueTypeError"}, off},
+		{`{"BootNext":"Boot0001","BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyUnknown"}, off},
+		{`{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"UefiHttp"}`, 200, nil, shown{"Once", "UefiHttp", nil}},
+		{`{"BootSourceOverrideTarget":"None"}`, 200, nil, off},
+		{`{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"None"}`, 200, nil, off},
+		{`{}`, 400, []string{"NoOperation"}, off},
+		{`"Pxe"`, 400, []string{"PropertyValueTypeError"}, off},
+	} {
+		r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: `{"Boot":` + c.boot + `}`}, c.status, c.keys...)
+		a := r.do(call{method: "GET", uri: systemURI, user: "oper"})
+		if got := (shown{a.at("Boot", enabled), a.at("Boot", target), a.at("Boot", mode)}); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.boot, got, c.want)
+		}
+	}
+	r.selector.mu.Lock()
+	r.selector.err = errors.New("wire")
+	r.selector.mu.Unlock()
+	r.want(call{method: "PATCH", uri: systemURI, user: "oper",
+		body: `{"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe"}}`}, 500, "PropertyNotUpdated")
+}
