@@ -1,0 +1,108 @@
+// Package board says which wires join the board to its host. The packages
+// below it (board/sim, ...) turn them into host.Parts.
+package board
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MaxLine is the highest line number that a GPIO chip can have here.
+const MaxLine = 1023
+
+// A Wire is one line of a GPIO chip.
+type Wire struct {
+	// Chip is the chip's label; empty: the board's own chip.
+	Chip string `json:"chip,omitempty"`
+	// Line is the line's number (offset) on the chip, from 0.
+	Line int `json:"line"`
+	// ActiveLow: the wire is active when its level is low.
+	ActiveLow bool `json:"active_low,omitempty"`
+}
+
+// Wires is the section "wires" of the settings. A nil wire is not there, and
+// what needs it is not offered. The meanings are those of host.Parts.
+type Wires struct {
+	PowerButton *Wire `json:"power_button,omitempty"`
+	ResetButton *Wire `json:"reset_button,omitempty"`
+	NMIButton   *Wire `json:"nmi_button,omitempty"`
+	IDLight     *Wire `json:"id_light,omitempty"`
+
+	PowerLED           *Wire `json:"power_led,omitempty"`
+	Standby            *Wire `json:"standby,omitempty"`
+	HostReset          *Wire `json:"host_reset,omitempty"`
+	PowerButtonPressed *Wire `json:"power_button_pressed,omitempty"`
+	ResetButtonPressed *Wire `json:"reset_button_pressed,omitempty"`
+}
+
+// A NamedWire is a wire that is there, with its name in the settings.
+type NamedWire struct {
+	Name   string
+	Output bool // driven by the board; else read by it
+	Wire
+}
+
+// List returns the wires that are there, in the order of the fields.
+func (w Wires) List() []NamedWire {
+	var list []NamedWire
+	for _, f := range []struct {
+		name   string
+		output bool
+		wire   *Wire
+	}{
+		{"power_button", true, w.PowerButton},
+		{"reset_button", true, w.ResetButton},
+		{"nmi_button", true, w.NMIButton},
+		{"id_light", true, w.IDLight},
+		{"power_led", false, w.PowerLED},
+		{"standby", false, w.Standby},
+		{"host_reset", false, w.HostReset},
+		{"power_button_pressed", false, w.PowerButtonPressed},
+		{"reset_button_pressed", false, w.ResetButtonPressed},
+	} {
+		if f.wire != nil {
+			list = append(list, NamedWire{f.name, f.output, *f.wire})
+		}
+	}
+	return list
+}
+
+// Reasons why a wire cannot be. Compare with errors.Is.
+var (
+	ErrLineTwice = errors.New("the line is used twice")
+	ErrNoLine    = errors.New("there is no such line")
+	ErrDirection = errors.New("the line has the wrong direction")
+)
+
+// A FieldError says which part of the settings is wrong.
+type FieldError struct {
+	// Field is a JSON pointer (RFC 6901) into the section "wires".
+	Field string
+	Err   error
+}
+
+func (e *FieldError) Error() string { return "wires" + e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// Validate answers a *FieldError for the first wire whose line is out of
+// range or used by an earlier wire too.
+func (w Wires) Validate() error {
+	type line struct {
+		chip string
+		line int
+	}
+	used := make(map[line]string)
+	for _, n := range w.List() {
+		if n.Line < 0 || n.Line > MaxLine {
+			return &FieldError{"/" + n.Name + "/line", fmt.Errorf("%w: %d is not between 0 and %d", ErrNoLine, n.Line, MaxLine)}
+		}
+		at := line{n.Chip, n.Line}
+		if first, ok := used[at]; ok {
+			return &FieldError{"/" + n.Name + "/line", fmt.Errorf("%w: %d is %s already", ErrLineTwice, n.Line, first)}
+		}
+		used[at] = n.Name
+	}
+	return nil
+}

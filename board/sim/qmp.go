@@ -1,0 +1,228 @@
+package sim
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxQMPLine bounds one message from QEMU. The longest answers (schemas,
+// memory listings) stay well below.
+const maxQMPLine = 1 << 20
+
+// A QMPError is QEMU's answer to a command that it refused.
+type QMPError struct {
+	Class string `json:"class"`
+	Desc  string `json:"desc"`
+}
+
+func (e *QMPError) Error() string { return "QEMU: " + e.Desc }
+
+// qmpMessage is one message from QEMU: greeting, answer or event (QEMU
+// Machine Protocol Specification, section 2).
+type qmpMessage struct {
+	Greeting  jsontext.Value `json:"QMP"`
+	Return    jsontext.Value `json:"return"`
+	Error     *QMPError      `json:"error"`
+	Event     string         `json:"event"`
+	Data      jsontext.Value `json:"data"`
+	Timestamp *struct {
+		Seconds      int64 `json:"seconds"`
+		Microseconds int64 `json:"microseconds"`
+	} `json:"timestamp"`
+	ID *uint64 `json:"id"`
+}
+
+var errQMPMessage = errors.New("not a QMP message")
+
+// decodeQMP decodes one line. It takes only what is exactly one of greeting,
+// answer, refusal and event, without members of the others. Members that it
+// does not know are allowed, as section 5 demands of a client.
+func decodeQMP(line []byte) (qmpMessage, error) {
+	var m qmpMessage
+	if err := json.Unmarshal(line, &m); err != nil {
+		return qmpMessage{}, fmt.Errorf("%w: %w", errQMPMessage, err)
+	}
+	kinds := 0
+	for _, is := range []bool{m.Greeting != nil, m.Return != nil, m.Error != nil, m.Event != ""} {
+		if is {
+			kinds++
+		}
+	}
+	switch {
+	case kinds != 1:
+		return qmpMessage{}, fmt.Errorf("%w: want one of greeting, answer, error and event", errQMPMessage)
+	case m.Event == "" && (m.Data != nil || m.Timestamp != nil):
+		return qmpMessage{}, fmt.Errorf("%w: only an event has data and timestamp", errQMPMessage)
+	case m.Return == nil && m.Error == nil && m.ID != nil:
+		return qmpMessage{}, fmt.Errorf("%w: only an answer has an id", errQMPMessage)
+	}
+	return m, nil
+}
+
+// qmpClient speaks QMP over one connection.
+type qmpClient struct {
+	conn  net.Conn
+	event func(name string, data []byte)
+	done  chan struct{} // closed when the connection has ended, after the last event
+
+	writing sync.Mutex
+
+	mu      sync.Mutex
+	err     error // why it ended; valid once done is closed
+	last    uint64
+	waiting map[uint64]chan qmpMessage
+}
+
+// newQMP takes the greeting from conn, leaves the negotiation mode and from
+// then on calls event, from one goroutine that event must not block. It
+// closes conn if it fails.
+func newQMP(ctx context.Context, conn net.Conn, event func(name string, data []byte)) (*qmpClient, error) {
+	c := &qmpClient{conn: conn, event: event, done: make(chan struct{}), waiting: make(map[uint64]chan qmpMessage)}
+	greeted := make(chan struct{})
+	go c.read(greeted)
+	select {
+	case <-greeted:
+	case <-c.done:
+		return nil, fmt.Errorf("QMP greeting: %w", c.err)
+	case <-ctx.Done():
+		c.close()
+		return nil, fmt.Errorf("QMP greeting: %w", ctx.Err())
+	}
+	if err := c.execute(ctx, "qmp_capabilities", nil, nil); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// close ends the connection and waits for the reader.
+func (c *qmpClient) close() {
+	_ = c.conn.Close() // it is given up: no error of it matters
+	<-c.done
+}
+
+func (c *qmpClient) read(greeted chan struct{}) {
+	err := c.readAll(greeted)
+	_ = c.conn.Close() // the read error is the one that matters
+	c.mu.Lock()
+	c.err = err
+	c.mu.Unlock()
+	close(c.done)
+}
+
+func (c *qmpClient) readAll(greeted chan struct{}) error {
+	lines := bufio.NewScanner(c.conn)
+	lines.Buffer(make([]byte, 4096), maxQMPLine)
+	first := true
+	for lines.Scan() {
+		m, err := decodeQMP(lines.Bytes())
+		if err != nil {
+			return err
+		}
+		switch {
+		case first != (m.Greeting != nil):
+			return fmt.Errorf("%w: the greeting comes first, and once", errQMPMessage)
+		case first:
+			first = false
+			close(greeted)
+		case m.Event != "":
+			c.event(m.Event, m.Data)
+		case m.ID == nil:
+			return fmt.Errorf("%w: an answer without id: %v", errQMPMessage, m.Error)
+		default:
+			c.mu.Lock()
+			answer, known := c.waiting[*m.ID]
+			delete(c.waiting, *m.ID)
+			last := c.last
+			c.mu.Unlock()
+			if known {
+				answer <- m
+			} else if *m.ID == 0 || *m.ID > last {
+				return fmt.Errorf("%w: answer to command %d, which was not sent", errQMPMessage, *m.ID)
+			} // else nobody waits for it any more
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// execute runs a command and decodes its answer into result, unless that is
+// nil. A refusal is a *QMPError. When ctx ends first the command may still
+// have its effect.
+func (c *qmpClient) execute(ctx context.Context, command string, args, result any) error {
+	answer := make(chan qmpMessage, 1)
+	c.mu.Lock()
+	c.last++
+	id := c.last
+	c.waiting[id] = answer
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.waiting, id)
+		c.mu.Unlock()
+	}()
+	request := struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitzero"`
+		ID        uint64 `json:"id"`
+	}{command, args, id}
+	text, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("QMP %s: %w", command, err)
+	}
+	if err := c.write(ctx, append(text, '\n')); err != nil {
+		return fmt.Errorf("QMP %s: %w", command, err)
+	}
+	select {
+	case m := <-answer:
+		if m.Error != nil {
+			return fmt.Errorf("QMP %s: %w", command, m.Error)
+		}
+		if result == nil {
+			return nil
+		}
+		if err := json.Unmarshal(m.Return, result); err != nil {
+			return fmt.Errorf("QMP %s: %w", command, err)
+		}
+		return nil
+	case <-c.done:
+		return fmt.Errorf("QMP %s: %w", command, c.err)
+	case <-ctx.Done():
+		return fmt.Errorf("QMP %s: %w", command, ctx.Err())
+	}
+}
+
+// write sends one whole line. One that ctx cut short leaves the stream
+// unusable, so the connection ends then.
+func (c *qmpClient) write(ctx context.Context, line []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := c.conn.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.conn.SetWriteDeadline(time.Unix(1, 0)) // fails only on a closed connection, which ends the write too
+	})
+	defer stop()
+	if n, err := c.conn.Write(line); err != nil {
+		if n > 0 {
+			_ = c.conn.Close() // the write error is the one that matters
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,398 @@
+// Package console is the SSH front-end: a small command line for people, the
+// same commands for scripts, and the host's serial console.
+//
+// Package github.com/gliderlabs/ssh carries the connections. Its session
+// handling does not fit (it rewrites the newlines of a terminal's raw stream
+// and waits on window changes that nobody takes), so sessions are handled
+// here, by the extension point that it has for that.
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gliderlabs/ssh"
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/host"
+)
+
+// Users is who may log in and what the users commands change; *auth.Auth is one.
+type Users interface {
+	Password(ctx context.Context, t auth.Attempt, password string) (auth.User, error)
+	// PublicKey is asked once the client has proved to own the key.
+	PublicKey(ctx context.Context, t auth.Attempt, key []byte) (auth.User, error)
+	User(name string) (auth.User, bool)
+	Users() []auth.User
+	Create(u auth.User, password string, by auth.Attempt) error
+	Delete(name string, by auth.Attempt) error
+	SetRole(name string, role auth.Role, by auth.Attempt) error
+	SetEnabled(name string, enabled bool, by auth.Attempt) error
+	SetPassword(name, password string, by auth.Attempt) error
+	SetIPMISecret(name, secret string, by auth.Attempt) error
+	SetKeys(name string, keys []string, by auth.Attempt) error
+	// Changed is closed at the next change of any user.
+	Changed() <-chan struct{}
+}
+
+// Settings are the board's settings as the settings commands show and change
+// them. A path is dotted; the empty path is the whole document.
+type Settings interface {
+	Show(path string) ([]byte, error)
+	Set(path, value string, by host.Origin) error
+	Unset(path string, by host.Origin) error
+	Paths() []string
+}
+
+// Config holds the front-end's limits. It is part of the settings.
+type Config struct {
+	// MaxSessions is how many connections may be logged in at once; 0: 16.
+	MaxSessions int
+	// IdleTimeout closes a connection over whose sessions nothing came or
+	// went for so long; keep-alives do not count. 0: never.
+	IdleTimeout time.Duration
+	// ConsoleReplay is how many bytes of the console's past are shown to who
+	// joins; 0: host.ConsoleReplay, the most there is; negative: none.
+	ConsoleReplay int
+}
+
+// Options are what New needs.
+type Options struct {
+	Host *host.Host
+	Auth Users
+	// Settings may be nil: the settings commands are then absent.
+	Settings Settings
+	// HostKey is an ed25519 key.
+	HostKey gossh.Signer
+	// HostName names the board in the prompt and the banner.
+	HostName string
+	// Version is what the version command shows.
+	Version string
+	Log     *slog.Logger
+	Config  Config
+}
+
+// The limits of connections that have not proved who they are.
+const (
+	// loginLimit is how long a connection may take to log in.
+	loginLimit = 20 * time.Second
+	// maxLogins and maxLoginsPerSource are how many connections may be in
+	// the course of logging in, in all and from one address (one /64).
+	maxLogins          = 32
+	maxLoginsPerSource = 8
+	// maxPasswords is how many passwords one connection may try.
+	maxPasswords = 3
+	// maxAuthTries counts what else fails too. It is above maxPasswords,
+	// since a client offers each key of its agent before it asks for a
+	// password.
+	maxAuthTries = 10
+)
+
+// maxChannels is how many sessions one connection may have open (OpenSSH's
+// MaxSessions has this default too).
+const maxChannels = 10
+
+// sweepEvery is how often, at least, connections are checked for idleness.
+const sweepEvery = 2 * time.Second
+
+// A Server is the SSH front-end.
+type Server struct {
+	opt  Options
+	ssh  ssh.Server
+	rows []row
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	logins   map[netip.Addr]int // connections logging in, by source
+	waiting  int                // sum of logins
+	loggedIn int
+}
+
+// New makes the front-end. It answers an error where an option is unusable.
+func New(o Options) (*Server, error) {
+	if o.HostKey == nil || o.HostKey.PublicKey().Type() != gossh.KeyAlgoED25519 {
+		return nil, errors.New("ssh: the host key must be an ed25519 key")
+	}
+	if o.Host == nil || o.Auth == nil || o.Log == nil {
+		return nil, errors.New("ssh: Host, Auth and Log must be set")
+	}
+	if o.Config.MaxSessions == 0 {
+		o.Config.MaxSessions = 16
+	}
+	if o.Config.ConsoleReplay == 0 {
+		o.Config.ConsoleReplay = host.ConsoleReplay
+	}
+	s := &Server{opt: o, conns: make(map[*conn]struct{}), logins: make(map[netip.Addr]int)}
+	s.rows = s.table()
+	s.ssh = ssh.Server{
+		Version:     "nitrino",
+		HostSigners: []ssh.Signer{o.HostKey},
+		ConnCallback: func(ctx ssh.Context, nc net.Conn) net.Conn {
+			ctx.SetValue(connKey{}, nc)
+			return nc
+		},
+		ServerConfigCallback: func(ctx ssh.Context) *gossh.ServerConfig { return connOf(ctx).config() },
+		// Both handlers must be there: without any the library lets in
+		// everybody. The name that ctx knows is the first one the client
+		// gave, so conn takes it from the login's own messages instead.
+		PasswordHandler:  func(ctx ssh.Context, password string) bool { return connOf(ctx).password(password) },
+		PublicKeyHandler: func(ctx ssh.Context, key ssh.PublicKey) bool { return connOf(ctx).offer(key) },
+		ChannelHandlers: map[string]ssh.ChannelHandler{
+			"session": func(_ *ssh.Server, _ *gossh.ServerConn, ch gossh.NewChannel, ctx ssh.Context) {
+				connOf(ctx).openSession(ch)
+			},
+		},
+	}
+	return s, nil
+}
+
+// connKey is the ssh.Context key of the *conn.
+type connKey struct{}
+
+func connOf(ctx ssh.Context) *conn { return ctx.Value(connKey{}).(*conn) }
+
+// Serve accepts connections until ctx ends; it then closes every one of them,
+// waits until all that they ran has ended, and returns ctx's error. Any other
+// error means that the listener failed. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept returns the error that matters
+	defer func() {
+		if stop() {
+			_ = l.Close() // the listener failed already
+		}
+	}()
+	wg.Go(func() { s.sweep(ctx) })
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = nc.Close() // nobody will speak to it
+			}
+			return ctx.Err()
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("ssh: %w", err)
+		}
+		if err != nil {
+			// Out of file descriptors, or the client is gone: both pass.
+			s.opt.Log.Warn("ssh: accepting a connection", "error", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			pause = min(2*pause, time.Second)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		c := s.admit(ctx, nc)
+		if c == nil {
+			_ = nc.Close() // refused; the client sees the end
+			continue
+		}
+		wg.Go(c.serve)
+	}
+}
+
+// sweep closes connections that are idle, and those of a user who is deleted
+// or disabled as soon as that happens.
+func (s *Server) sweep(ctx context.Context) {
+	every := sweepEvery
+	if idle := s.opt.Config.IdleTimeout; idle > 0 {
+		every = max(min(every, idle/4), time.Millisecond)
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		changed := s.opt.Auth.Changed()
+		s.mu.Lock()
+		var end []*conn
+		for c := range s.conns {
+			if c.expired() {
+				end = append(end, c)
+			}
+		}
+		s.mu.Unlock()
+		for _, c := range end {
+			c.cancel()
+		}
+		select {
+		case <-tick.C:
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// A conn is one connection. As a net.Conn it is what the library reads.
+type conn struct {
+	net.Conn
+	s      *Server
+	ctx    context.Context
+	cancel context.CancelFunc
+	source netip.Addr
+
+	// These belong to the goroutine that logs in.
+	meta      gossh.ConnMetadata
+	passwords int
+
+	limit    *time.Timer // ends a connection that takes too long to log in
+	activity atomic.Int64
+	user     atomic.Pointer[string] // nil before the login
+	full     atomic.Bool            // MaxSessions were there already
+
+	mu       sync.Mutex
+	closed   bool
+	channels int
+	sessions sync.WaitGroup
+}
+
+// admit makes the conn of an accepted connection, nil where too many others
+// are in the course of logging in.
+func (s *Server) admit(ctx context.Context, nc net.Conn) *conn {
+	var source netip.Addr
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		source = a.AddrPort().Addr().Unmap().WithZone("")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting >= maxLogins || s.logins[sourceGroup(source)] >= maxLoginsPerSource {
+		s.opt.Log.Debug("ssh: too many unfinished logins", "source", source)
+		return nil
+	}
+	c := &conn{Conn: nc, s: s, source: source}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.touch()
+	c.limit = time.AfterFunc(loginLimit, c.cancel)
+	s.conns[c] = struct{}{}
+	s.logins[sourceGroup(source)]++
+	s.waiting++
+	return c
+}
+
+// sourceGroup is what counts as one source: an IPv4 address, or an IPv6 /64,
+// as whoever has one address of it has them all.
+func sourceGroup(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
+func (c *conn) serve() {
+	stop := context.AfterFunc(c.ctx, func() { _ = c.Close() }) // ends the library's reading
+	defer func() {
+		// One connection's fault must not end the others'.
+		if r := recover(); r != nil {
+			c.s.opt.Log.Error("ssh: panic", "source", c.source, "panic", r, "stack", string(debug.Stack()))
+		}
+		c.cancel()
+		c.limit.Stop()
+		stop()
+		_ = c.Close() // may be closed already
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
+		c.sessions.Wait()
+		c.leave()
+	}()
+	c.s.ssh.HandleConn(c)
+}
+
+// enter is called once, when user has logged in.
+func (c *conn) enter(user string) {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLogin(c)
+	c.user.Store(&user)
+	c.touch()
+	if s.loggedIn >= s.opt.Config.MaxSessions {
+		// The first session is refused with words, so that the client can
+		// tell this from a wrong password.
+		c.full.Store(true)
+		c.limit.Reset(5 * time.Second)
+		return
+	}
+	s.loggedIn++
+	c.limit.Stop()
+	s.opt.Log.Info("ssh: logged in", "user", user, "source", c.source)
+}
+
+// leave gives back what admit and enter took.
+func (c *conn) leave() {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	switch user := c.user.Load(); {
+	case user == nil:
+		s.endLogin(c)
+	case !c.full.Load():
+		s.loggedIn--
+		s.opt.Log.Info("ssh: closed", "user", *user, "source", c.source)
+	}
+}
+
+func (s *Server) endLogin(c *conn) {
+	s.waiting--
+	g := sourceGroup(c.source)
+	if s.logins[g]--; s.logins[g] == 0 {
+		delete(s.logins, g)
+	}
+}
+
+func (c *conn) touch() { c.activity.Store(time.Now().UnixNano()) }
+
+// expired says that the connection is idle, or its user gone or disabled.
+func (c *conn) expired() bool {
+	name := c.user.Load()
+	if name == nil {
+		return false
+	}
+	if idle := c.s.opt.Config.IdleTimeout; idle > 0 && time.Since(time.Unix(0, c.activity.Load())) > idle {
+		return true
+	}
+	u, ok := c.s.opt.Auth.User(*name)
+	return !ok || !u.Enabled
+}
+
+// begin registers a session; end takes it back.
+func (c *conn) begin() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return errors.New("the connection is closing")
+	case c.full.Load():
+		return fmt.Errorf("%d connections are logged in, which is the limit", c.s.opt.Config.MaxSessions)
+	case c.channels >= maxChannels:
+		return fmt.Errorf("a connection may have %d sessions", maxChannels)
+	}
+	c.channels++
+	c.sessions.Add(1)
+	return nil
+}
+
+func (c *conn) end() {
+	c.mu.Lock()
+	c.channels--
+	c.mu.Unlock()
+	c.sessions.Done()
+}
