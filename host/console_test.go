@@ -100,6 +100,7 @@ func TestConsoleReplay(t *testing.T) {
 		for at := 0; at < total; at += 777 {
 			port.say(pattern(at, min(777, total-at)))
 		}
+		synctest.Wait()
 		for _, tt := range []struct{ replay, want int }{{0, 0}, {100, 100}, {ConsoleReplay, ConsoleReplay}, {1 << 30, ConsoleReplay}, {-1, 0}} {
 			got, lost := read(t, c.Watch(tt.replay))
 			if want := pattern(total-tt.want, tt.want); !bytes.Equal(got, want) || lost != 0 {

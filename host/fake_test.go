@@ -20,6 +20,14 @@ type fakeSense struct {
 	level   bool
 	err     error
 	changed chan struct{}
+	follow  func(level bool) // what hangs on it
+}
+
+// edge makes f follow each set.
+func (s *fakeSense) edge(f func(level bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.follow = f
 }
 
 func newFakeSense(level bool) *fakeSense {
@@ -32,6 +40,9 @@ func (s *fakeSense) set(level bool) {
 	s.level = level
 	close(s.changed)
 	s.changed = make(chan struct{})
+	if s.follow != nil {
+		s.follow(level)
+	}
 }
 
 func (s *fakeSense) fail(err error) {

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,17 +12,13 @@ type Identify struct {
 	line   Line
 	events *Events
 
+	on    atomic.Bool // apart from mu: who looks never waits for the wire
 	mu    sync.Mutex
-	on    bool
 	timer *time.Timer
 }
 
 // On says whether the light is on.
-func (i *Identify) On() bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.on
-}
+func (i *Identify) On() bool { return i.on.Load() }
 
 // Set lights it for d; 0 puts it out, less than 0 leaves it on.
 func (i *Identify) Set(d time.Duration, from Origin) error {
@@ -64,7 +61,7 @@ func (i *Identify) set(on bool) error {
 	if err := i.line.Set(on); err != nil {
 		return fmt.Errorf("the ID light: %w", err)
 	}
-	i.on = on
+	i.on.Store(on)
 	return nil
 }
 

@@ -132,48 +132,49 @@ func (p *Power) Request(a Action, cause Cause, from Origin) (*Operation, error) 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	already, err := p.admit(a)
-	if err != nil {
+	how, err := p.admit(a)
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("power %s: %w", a, err)
-	}
-	if already {
+	case how == already:
 		return finished(), nil
+	case how == join:
+		return p.op, nil
 	}
 	p.events.Add(Event{Kind: "power.request", Message: fmt.Sprintf("Power action %q was requested.", a), Origin: from})
-	return p.start(a, cause, from), nil
+	return p.start(a, cause, from, how), nil
 }
 
-// admit decides, with p.mu held, whether a may begin now. already means that
-// there is nothing to do.
-func (p *Power) admit(a Action) (already bool, err error) {
+// An admission is how a request is taken.
+type admission int
+
+const (
+	begin     admission = iota
+	already             // there is nothing to do
+	join                // the operation under way is just that
+	supersede           // it takes the place of the one under way
+	queue               // it begins when the one under way has ended
+)
+
+// admit decides, with p.mu held, how a is taken, if it is.
+func (p *Power) admit(a Action) (admission, error) {
 	if p.running == nil {
-		return false, ErrStopped
+		return 0, ErrStopped
 	}
 	if p.parts.PowerLED == nil {
 		if p.op != nil && a != NMI {
-			return false, ErrBusy
+			return 0, ErrBusy
 		}
-		return false, nil
+		return begin, nil
 	}
 	if !p.takenUp {
-		return false, ErrStopped
+		return 0, ErrStopped
 	}
 	if p.op != nil {
-		// A host that takes its time to shut down can be dealt with harder.
-		if p.op.action == GracefulOff || p.op.action == GracefulRestart && p.state == StatePoweringOff {
-			switch a {
-			case ForceOff, Cycle:
-				return false, nil
-			case Reset, NMI:
-				if p.led.good { // else it is as good as off
-					return false, nil
-				}
-			}
-		}
-		return false, ErrBusy
+		return p.admitDuring(a)
 	}
 	if p.standby.known && !p.standby.active && a != ForceOff && a != GracefulOff {
-		return false, ErrNoStandby
+		return 0, ErrNoStandby
 	}
 	switch p.state {
 	case StateOff:
@@ -181,26 +182,65 @@ func (p *Power) admit(a Action) (already bool, err error) {
 		case ForceOff, GracefulOff:
 			p.rec.Wanted = false // who says off means it to stay off
 			p.forgetOwed()
-			return true, nil
+			return already, nil
 		case GracefulRestart, Cycle, Reset, NMI:
-			return false, ErrNoPower
+			return 0, ErrNoPower
 		}
 	case StateOn:
-		return a == PowerOn, nil
+		if a == PowerOn {
+			return already, nil
+		}
 	case StateAsleep:
 		switch a {
 		case GracefulOff, GracefulRestart, Reset, NMI:
-			return false, ErrAsleep
+			return 0, ErrAsleep
 		}
 	default:
 		// The light went out a moment ago and nobody knows yet for what.
-		return false, ErrBusy
+		if a != PowerOn {
+			return 0, ErrBusy
+		}
+		p.setState(StateOff)
+		p.wentOff()
 	}
-	return false, nil
+	return begin, nil
 }
 
-// start runs an operation, with p.mu held. A running one is superseded.
-func (p *Power) start(a Action, cause Cause, from Origin) *Operation {
+// admitDuring decides about a request while an operation is under way.
+func (p *Power) admitDuring(a Action) (admission, error) {
+	now := p.op.action
+	if p.state == StatePoweringOn && p.led.good && !p.op.asleep {
+		// The host is on, and who looks may ask for what comes next; only
+		// the press of the button has to end.
+		if a == PowerOn {
+			return join, nil
+		}
+		return queue, nil
+	}
+	if (now == ForceOff || now == GracefulOff) && !p.led.good {
+		// The host looks off, and who looks may ask for what comes next; the
+		// operation only makes sure that the light does not blink.
+		switch a {
+		case PowerOn:
+			return queue, nil
+		case ForceOff, GracefulOff:
+			return join, nil
+		case GracefulRestart, Cycle, Reset, NMI:
+			return 0, ErrNoPower
+		}
+	}
+	// A host that takes its time to shut down can be dealt with harder.
+	if now == GracefulOff || now == GracefulRestart && p.state == StatePoweringOff {
+		switch a {
+		case ForceOff, Cycle, Reset, NMI:
+			return supersede, nil
+		}
+	}
+	return 0, ErrBusy
+}
+
+// start runs an operation, with p.mu held.
+func (p *Power) start(a Action, cause Cause, from Origin, how admission) *Operation {
 	ctx, cancel := context.WithCancelCause(p.running)
 	op := &Operation{action: a, origin: from, cause: cause, asleep: p.state == StateAsleep, cancel: cancel, done: make(chan struct{})}
 	if a == NMI {
@@ -208,7 +248,7 @@ func (p *Power) start(a Action, cause Cause, from Origin) *Operation {
 		return op
 	}
 	before := p.op
-	if before != nil {
+	if how == supersede {
 		before.cancel(ErrSuperseded)
 	}
 	p.op = op

@@ -11,7 +11,7 @@ type led struct {
 	known bool
 	raw   bool // the wire's level
 	good  bool // raw, debounced
-	// goodAt is when good took its value.
+	// goodAt is when good took its value; zero: before anybody looked.
 	goodAt time.Time
 	// edges counts changes of good that followed each other within
 	// BlinkWindow. Two flashes are a sleeping host (S3), one is a flicker.
@@ -71,7 +71,7 @@ func (p *Power) seeLED(active bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.led.known {
-		p.led = led{known: true, raw: active, good: active, goodAt: time.Now()}
+		p.led = led{known: true, raw: active, good: active}
 		p.broadcast()
 		p.takeUp()
 		return
@@ -109,6 +109,9 @@ func (p *Power) loseLED() {
 func (p *Power) turned() {
 	p.led.good, p.led.goodAt = p.led.raw, time.Now()
 	p.led.edges++
+	if !p.led.good {
+		p.reseter.whileGood = false // the power went: PLTRST# stays until it is back
+	}
 	p.after(&p.led.settle, p.cfg.BlinkWindow, p.steady)
 	p.broadcast()
 	if p.op != nil {

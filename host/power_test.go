@@ -154,6 +154,127 @@ func TestGracefulGivesWay(t *testing.T) {
 	}
 }
 
+// Who sees the host off may ask for the next thing at once, though the
+// operation still makes sure that the light does not blink.
+func TestRequestsAsTheLightGoesOut(t *testing.T) {
+	for _, off := range []Action{ForceOff, GracefulOff} {
+		t.Run(string(off), func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.osTime = time.Second // also during a force-off's hold
+				r.boot()
+				r.must(PowerOn)
+				first := r.begin(off)
+				time.Sleep(1100 * ms)
+				if st := r.h.Power.Status(); st.PowerGood || st.State != StatePoweringOff {
+					t.Fatalf("status: got %+v, want powering off without power", st)
+				}
+				if again := r.begin(ForceOff); again != first {
+					t.Error("a second off: got another operation, want the one under way")
+				}
+				on := r.begin(PowerOn)
+				r.refused(ForceOff, ErrBusy)
+				<-first.Done()
+				<-on.Done()
+				if first.Err() != nil || on.Err() != nil {
+					t.Errorf("got %v, then %v, want both done", first.Err(), on.Err())
+				}
+				r.want(StateOn)
+				time.Sleep(time.Hour)
+				r.want(StateOn)
+				r.reboot(false)
+				r.want(StateOn)
+			})
+		})
+	}
+}
+
+// Likewise as the light comes on, while the button is still pressed.
+func TestRequestsAsTheLightComesOn(t *testing.T) {
+	for _, next := range []struct {
+		action Action
+		end    PowerState
+	}{{ForceOff, StateOff}, {GracefulOff, StateOff}, {Reset, StateOn}, {NMI, StateOn}, {Cycle, StateOn}} {
+		t.Run(string(next.action), func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.ledDelay = 10 * ms
+				r.boot()
+				on := r.begin(PowerOn)
+				time.Sleep(100 * ms)
+				if again := r.begin(PowerOn); again != on {
+					t.Error("a second on: got another operation, want the one under way")
+				}
+				op := r.begin(next.action)
+				<-on.Done()
+				<-op.Done()
+				if on.Err() != nil || op.Err() != nil {
+					t.Errorf("got %v, then %v, want both done", on.Err(), op.Err())
+				}
+				if got := r.btn.all(); got[0].length != 200*ms {
+					t.Errorf("the press: got %v, want the whole 200ms", got[0])
+				}
+				r.want(next.end)
+			})
+		})
+	}
+}
+
+// The host has only just gone out by itself when somebody asks for it.
+func TestOnWhileUnsettled(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.boot()
+		r.must(PowerOn)
+		time.Sleep(time.Minute)
+		r.turnOff()
+		time.Sleep(500 * ms)
+		r.want(StatePoweringOff)
+		r.refused(Reset, ErrBusy)
+		r.must(PowerOn)
+		r.want(StateOn)
+	})
+}
+
+// A reset right after the power came on, while the host is in reset anyway.
+func TestResetDuringColdReset(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.reset.set(true)
+		r.boot()
+		r.must(PowerOn)
+		op := r.begin(Reset) // its release ends the reset
+		<-op.Done()
+		if op.Err() != nil {
+			t.Errorf("reset: %v", op.Err())
+		}
+		if got := r.kinds(0); !slices.Contains(got, "power.restarted") {
+			t.Errorf("events: got %v, want power.restarted", got)
+		}
+	})
+}
+
+// The platform reset is active while the power is off: its end at power-on is
+// no warm restart, and uses no boot override up.
+func TestResetLineOverPowerOff(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.reset.set(true)
+		r.led.edge(func(on bool) {
+			if on {
+				time.AfterFunc(100*ms, func() { r.reset.set(false) })
+			} else {
+				r.reset.set(true)
+			}
+		})
+		r.boot()
+		for range 3 {
+			r.must(PowerOn)
+			time.Sleep(time.Minute)
+			r.must(GracefulOff)
+			time.Sleep(time.Minute)
+		}
+		if got := r.kinds(0); slices.Contains(got, "power.restarted") {
+			t.Errorf("events: got %v, want no restart", got)
+		}
+	})
+}
+
 // Once the light is out, a reset of a host that shuts down would do nothing.
 func TestNoResetAfterShutdown(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, r *rig) {
@@ -162,8 +283,9 @@ func TestNoResetAfterShutdown(t *testing.T) {
 		op := r.begin(GracefulOff)
 		time.Sleep(r.osTime + time.Second)
 		r.want(StatePoweringOff)
-		r.refused(Reset, ErrBusy)
-		r.refused(NMI, ErrBusy)
+		for _, a := range []Action{Reset, NMI, Cycle, GracefulRestart} {
+			r.refused(a, ErrNoPower)
+		}
 		<-op.Done()
 		r.want(StateOff)
 	})

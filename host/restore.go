@@ -210,7 +210,7 @@ func (p *Power) owe(cause Cause, wait time.Duration) {
 		if p.op != nil || p.state != StateOff || p.rec.Owed == "" || p.standbyWired() && !p.standby.active {
 			return
 		}
-		p.start(PowerOn, cause, Origin{})
+		p.start(PowerOn, cause, Origin{}, begin)
 	})
 }
 

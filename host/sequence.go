@@ -66,6 +66,16 @@ func (p *Power) turnOn(ctx context.Context, op *Operation) error {
 	p.addCause(op.cause)
 	p.setState(StatePoweringOn)
 	p.led.edges = 0
+	justOut := !p.led.good && !op.asleep && time.Since(p.led.goodAt) < cfg.BlinkWindow
+	p.mu.Unlock()
+	if justOut {
+		// A light that went out just now may be one that blinks.
+		err := p.waitLED(ctx, false, func(time.Time) time.Duration { return cfg.BlinkWindow }, cfg.BlinkWindow+cfg.Debounce)
+		if err != nil && !errors.Is(err, ErrNoResponse) {
+			return err
+		}
+	}
+	p.mu.Lock()
 	lit := p.led.good && !op.asleep // it came on by itself: a press would shut it down
 	p.mu.Unlock()
 	if !lit {
@@ -181,6 +191,11 @@ func (p *Power) pulseReset(ctx context.Context, op *Operation) error {
 	p.mu.Lock()
 	p.addCause(op.cause)
 	before := p.reseter.count
+	if p.reseter.active && p.led.good {
+		// It has just come on and is in reset still; the pulse prolongs that.
+		p.reseter.whileGood = true
+		p.reseter.count++
+	}
 	p.mu.Unlock()
 	if err := p.reset.press(ctx, cfg.ResetPulse, nil); err != nil {
 		return err

@@ -8,10 +8,10 @@ import (
 	"github.com/nitrino/nitrino/host"
 )
 
-// checkBoot refuses what neither machine can boot: both have a PC BIOS, so
-// there is no UEFI mode, and no firmware setup that could be entered.
-func checkBoot(t host.BootTarget, m host.BootMode) error {
-	if m == host.BootModeUEFI {
+// checkBoot refuses what a machine cannot boot: neither has a firmware setup
+// that could be entered, and QEMU's SeaBIOS has no UEFI mode.
+func checkBoot(t host.BootTarget, m host.BootMode, uefi bool) error {
+	if m == host.BootModeUEFI && !uefi {
 		return fmt.Errorf("boot mode %s: %w", m, errors.ErrUnsupported)
 	}
 	if !slices.Contains([]host.BootTarget{host.BootDefault, host.BootPXE, host.BootDisk, host.BootCD}, t) {

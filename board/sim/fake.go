@@ -87,7 +87,7 @@ func (f *Fake) Targets() []host.BootTarget {
 
 // SelectBoot implements host.BootSelector. The console shows what is booted.
 func (f *Fake) SelectBoot(ctx context.Context, t host.BootTarget, m host.BootMode) error {
-	if err := checkBoot(t, m); err != nil {
+	if err := checkBoot(t, m, true); err != nil {
 		return err
 	}
 	f.mu.Lock()

@@ -177,7 +177,7 @@ func (q *QEMU) Targets() []host.BootTarget {
 // others stay behind it, as in a PC's BIOS. SeaBIOS reads the order at each
 // reset, so a running machine needs no restart of QEMU.
 func (q *QEMU) SelectBoot(ctx context.Context, t host.BootTarget, m host.BootMode) error {
-	if err := checkBoot(t, m); err != nil {
+	if err := checkBoot(t, m, false); err != nil {
 		return err
 	}
 	q.booting.Lock()
