@@ -1,0 +1,213 @@
+package ipmi
+
+import (
+	"net/netip"
+	"time"
+)
+
+// maxWaiting bounds the commands that wait at once, in all.
+const maxWaiting = 16
+
+// peer is where a packet came from and where its answer goes.
+type peer struct {
+	addr netip.AddrPort
+	via  transport
+	// control holds the socket's ancillary data of the packet: sent back as it
+	// is, it makes the answer come from the address that was asked.
+	control [64]byte
+	n       int
+}
+
+// transport sends a packet to a peer; it does not keep b.
+type transport interface {
+	send(b []byte, to *peer)
+}
+
+// worker handles one packet at a time in buffers of its own.
+type worker struct {
+	s       *Server
+	in      [maxPacket + 1]byte // one more tells a longer packet
+	out     [maxPacket]byte
+	body    [maxPacket]byte
+	reply   [maxPacket]byte
+	from    peer
+	call    call
+	verdict verdict
+}
+
+func newWorker(s *Server) *worker { return &worker{s: s} }
+
+// finish does what may only be done when the answer is sent.
+func (w *worker) finish() {
+	if w.verdict.decided {
+		w.s.accounts.SecretResult(w.verdict.attempt, w.verdict.ok)
+		w.verdict = verdict{}
+	}
+	if f := w.call.after; f != nil {
+		w.call.after = nil
+		f()
+	}
+}
+
+// handle takes a packet from w.from and returns the answer, empty where there
+// is none. The packet is changed; the answer is valid until the next call.
+func (w *worker) handle(p []byte) []byte {
+	seq, class, p, ok := parseRMCP(p)
+	if !ok || len(p) == 0 {
+		return nil
+	}
+	if class == classASF {
+		if seq != rmcpNoAck { // DSP0136 section 3.2.2.2
+			w.from.via.send([]byte{rmcpVersion, 0, seq, classASF | classAck}, &w.from)
+		}
+		return appendPong(w.out[:0], p)
+	}
+	if class != classIPMI {
+		return nil
+	}
+	now := time.Now()
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	if p[0] == authTypeNone {
+		body, ok := parseSessionless(p)
+		if !ok {
+			return nil
+		}
+		if body = w.sessionless(body, now); body == nil {
+			return nil
+		}
+		return appendSessionless(w.out[:0], body)
+	}
+	h, ok := parseSession(p)
+	switch {
+	case !ok:
+		return nil
+	case h.id != 0:
+		return w.inSession(p, &h, now)
+	case h.encrypted || h.authenticated:
+		return nil
+	}
+	answer, kind := w.body[:0], byte(0)
+	switch h.payload {
+	case payloadIPMI:
+		answer, kind = w.sessionless(h.body, now), payloadIPMI
+	case payloadOpenRequest:
+		answer, kind = w.s.openSession(answer, h.body, &w.from, now), payloadOpenResponse
+	case payloadRAKP1:
+		answer, kind = w.s.rakp1(answer, h.body, &w.from, now), payloadRAKP2
+	case payloadRAKP3:
+		answer, kind = w.s.rakp3(answer, h.body, &w.from, now, &w.verdict), payloadRAKP4
+	}
+	if len(answer) == 0 {
+		return nil
+	}
+	return appendSession(w.out[:0], kind, answer)
+}
+
+// sessionless answers a command outside sessions.
+func (w *worker) sessionless(p []byte, now time.Time) []byte {
+	m, ok := parseMessage(p)
+	if !ok {
+		return nil
+	}
+	w.call = call{reply: w.reply[:0], now: now}
+	cmd, code := w.s.find(&m, nil)
+	if cmd != nil {
+		code = w.s.perform(cmd, &w.call, &m)
+	}
+	return appendResponse(w.body[:0], &m, code, w.call.reply)
+}
+
+// inSession opens a session's packet and answers what is in it. In a session
+// every payload is encrypted and authenticated: all else is dropped.
+func (w *worker) inSession(p []byte, h *sessionHeader, now time.Time) []byte {
+	x := w.s.table.byID[h.id]
+	if x == nil || x.sealer == nil || !h.encrypted || !h.authenticated || !x.window.fresh(h.seq) {
+		return nil
+	}
+	if !x.sealer.verify(p, sessionHeaderLen+len(h.body)) {
+		return nil
+	}
+	x.window.take(h.seq)
+	body, ok := x.sealer.decrypt(h.body)
+	if !ok {
+		return nil
+	}
+	if x.state == stateActive {
+		x.lastUsed = now
+		x.peer = w.from // it may have moved; the packet proves that it is the console
+	}
+	switch h.payload {
+	case payloadIPMI:
+		return w.command(x, body, now)
+	}
+	return nil
+}
+
+// command answers a command of a session, at most once where it changes
+// something.
+func (w *worker) command(x *session, p []byte, now time.Time) []byte {
+	m, ok := parseMessage(p)
+	if !ok {
+		return nil
+	}
+	known := &x.replies[m.rqSeq]
+	if known.repeats(&m, w.s.seed, now) {
+		if known.running {
+			return nil // its answer will come
+		}
+		return w.answer(x, &m, known.code, known.data[:known.n])
+	}
+	if x.state != stateActive {
+		return nil
+	}
+	*known = reply{}
+	w.call = call{reply: w.reply[:0], now: now, session: x}
+	cmd, code := w.s.find(&m, x)
+	switch {
+	case cmd == nil:
+	case cmd.Conduct == Reads:
+		code = w.s.perform(cmd, &w.call, &m)
+	case cmd.Conduct == Changes:
+		w.call.origin = x.origin()
+		known.begin(&m, w.s.seed, now)
+		code = w.s.perform(cmd, &w.call, &m)
+		known.finish(code, w.call.reply)
+	case w.s.waiting >= maxWaiting:
+		code = codeBusy
+	default:
+		known.begin(&m, w.s.seed, now)
+		w.s.wait(x, cmd, m, now)
+		return nil
+	}
+	return w.answer(x, &m, code, w.call.reply)
+}
+
+func (w *worker) answer(x *session, m *message, code completionCode, data []byte) []byte {
+	return x.seal(w.out[:0], payloadIPMI, appendResponse(w.body[:0], m, code, data))
+}
+
+// wait runs a command that may take its time. The lock is held.
+func (s *Server) wait(x *session, cmd *Command, m message, now time.Time) {
+	m.data = append([]byte(nil), m.data...)
+	c := call{now: now, origin: x.origin()}
+	s.waiting++
+	s.tasks.Go(func() {
+		code := s.perform(cmd, &c, &m)
+		if code == codeBusy || code == codeUnspecified {
+			s.log.Info("IPMI command refused", "command", cmd.Name, "code", code, "origin", c.origin.String())
+		}
+		s.mu.Lock()
+		s.waiting--
+		if known := &x.replies[m.rqSeq]; known.running && known.repeats(&m, s.seed, now) {
+			known.finish(code, c.reply)
+		}
+		packet := x.seal(make([]byte, 0, maxPacket), payloadIPMI, appendResponse(nil, &m, code, c.reply))
+		to := x.peer
+		s.mu.Unlock()
+		to.via.send(packet, &to)
+		if c.after != nil {
+			c.after()
+		}
+	})
+}
