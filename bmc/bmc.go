@@ -1,0 +1,279 @@
+// Package bmc assembles the services of a board from its settings and parts.
+// It is the only package that knows them all.
+package bmc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	gossh "golang.org/x/crypto/ssh"
+
+	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/board"
+	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/atomicfile"
+	"github.com/nitrino/nitrino/internal/settings"
+	"github.com/nitrino/nitrino/internal/store"
+	"github.com/nitrino/nitrino/internal/supervise"
+)
+
+// ErrReset is what Run returns when somebody reset the BMC: everything is to
+// be opened and run again. The host is not touched.
+var ErrReset = errors.New("the BMC was reset")
+
+// ErrInUse: another process has the folder.
+var ErrInUse = store.ErrInUse
+
+// Options are what Open needs.
+type Options struct {
+	// Dir is where everything lives that outlives a restart; it is made if it
+	// is not there.
+	Dir string
+	// Card is the owner's bmc.json; empty: there is none.
+	Card string
+	// Defaults are the settings below the card's; nil: Defaults of this package.
+	Defaults func() Settings
+	// CheckWires says whether the board has the lines that the settings name;
+	// nil: it is not asked.
+	CheckWires func(board.Wires) error
+	// Serial is the board's serial number; the IPMI secrets are sealed to it,
+	// so that the card alone does not open them.
+	Serial string
+	// Simulated: the board is a simulator's, on loopback; short passwords do.
+	Simulated bool
+	// Version is the software's.
+	Version string
+	Log     *slog.Logger
+}
+
+// A BMC is one board's software.
+type BMC struct {
+	// Users, Settings and Events are open from Open to Close.
+	Users    *auth.Auth
+	Settings *settings.Store[Settings]
+	Events   *host.Events
+
+	opt Options
+	log *slog.Logger
+	db  *store.Store
+}
+
+// Open opens what is kept in the folder. It answers ErrInUse where another
+// process has it. Close it in the end.
+func Open(o Options) (b *BMC, err error) {
+	if o.Defaults == nil {
+		o.Defaults = Defaults
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	b = &BMC{opt: o, log: o.Log}
+	// The store comes first: its lock keeps a second process away from all
+	// that is in the folder.
+	var damage error
+	b.db, damage, err = openStore(filepath.Join(o.Dir, "state.db"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}()
+	if err := atomicfile.Clean(o.Dir); err != nil {
+		return nil, fmt.Errorf("leftovers of a crash: %w", err)
+	}
+	if b.Events, err = host.OpenEvents(b.db, o.Log); err != nil {
+		return nil, err
+	}
+	if damage != nil {
+		b.Events.Add(host.Event{Severity: host.Critical, Kind: "state.damaged",
+			Message: fmt.Sprintf("The saved state was damaged and is kept aside; users, events and the power state begin anew: %v.", damage)})
+	}
+	if b.Settings, err = b.openSettings(); err != nil {
+		return nil, err
+	}
+	key, err := auth.SealKey(o.Dir, o.Serial)
+	if err != nil {
+		return nil, err
+	}
+	b.Users, err = auth.Open(auth.Options{
+		Store: b.db, SealKey: key, Log: o.Log, Report: b.audit,
+		Lockout: auth.Lockout(b.Settings.Get().Lockout), ShortSecrets: o.Simulated,
+	})
+	return b, err
+}
+
+// openStore opens the state. A damaged file is kept aside and a new one begun:
+// a board that does not start for a bad sector is worth less than one that
+// forgot its users.
+func openStore(path string) (db *store.Store, damage, err error) {
+	db, err = store.Open(path)
+	if !errors.Is(err, store.ErrDamaged) {
+		return db, nil, err
+	}
+	damage = err
+	if err := os.Rename(path, path+".bad"); err != nil {
+		return nil, nil, errors.Join(damage, err)
+	}
+	db, err = store.Open(path)
+	return db, damage, err
+}
+
+func (b *BMC) openSettings() (*settings.Store[Settings], error) {
+	return settings.Open(settings.Options[Settings]{
+		Defaults: b.opt.Defaults,
+		Version:  SettingsVersion,
+		Layers: []settings.Layer{
+			{Name: "card", Path: b.opt.Card, ReadOnly: true},
+			{Name: "perm", Path: filepath.Join(b.opt.Dir, "bmc.json")},
+		},
+		Changed:  filepath.Join(b.opt.Dir, "changed.json"),
+		LastGood: filepath.Join(b.opt.Dir, "last-good"),
+		Validate: func(s *Settings) error { return validate(s, b.opt.CheckWires) },
+		Log:      b.log,
+		Report: func(p settings.Problem) {
+			b.Events.Add(host.Event{Severity: host.Critical, Kind: "settings.bad", Message: p.String()})
+		},
+	})
+}
+
+// Close ends what Open opened.
+func (b *BMC) Close() error {
+	var errs []error
+	if b.Users != nil {
+		errs = append(errs, b.Users.Close())
+	}
+	return errors.Join(append(errs, b.db.Close())...)
+}
+
+// audit turns a line of the audit trail into an event.
+func (b *BMC) audit(r auth.Report) {
+	b.Events.Add(host.Event{Severity: host.Severity(r.Level), Kind: r.Kind, Message: r.Message,
+		Origin: host.Origin{Via: r.Via, User: r.User, Source: r.Source}})
+}
+
+// Addresses say where the services answer (host:port), empty where one does
+// not run.
+type Addresses struct {
+	HTTPS, SSH, IPMI string
+}
+
+// A Run is what Run needs besides the BMC.
+type Run struct {
+	Parts host.Parts
+	// Address and the ports say where to listen; port 0 takes a free one.
+	Address          string
+	HTTPS, SSH, IPMI int
+	// Ready is called once when every enabled service listens.
+	Ready func(Addresses)
+}
+
+// keys are the board's own.
+type keys struct {
+	tls tls.Certificate
+	ssh gossh.Signer
+}
+
+// Run runs the host and the services until ctx ends, and returns when all have
+// ended. It fails when a service cannot begin to listen; one that fails later
+// is started again. ErrReset means that Close, Open and Run are wanted again.
+func (b *BMC) Run(ctx context.Context, r Run) error {
+	gen := b.Settings.Generation() // before Get: no change in between is missed
+	now := b.Settings.Get()
+	var k keys
+	var err error
+	if k.tls, err = auth.TLSCertificate(b.opt.Dir, []string{now.HostName, r.Address}, time.Now()); err != nil {
+		return err
+	}
+	if k.ssh, err = auth.SSHHostKey(b.opt.Dir); err != nil {
+		return err
+	}
+	if err := b.addKeys(now.SSHKeys); err != nil {
+		return err
+	}
+	h, err := host.New(r.Parts, host.Options{Store: b.db, Events: b.Events, Log: b.log, Power: now.Power,
+		SaveRestorePolicy: func(p host.RestorePolicy, from host.Origin) error {
+			return b.changer().Set("power.restore_policy", string(p), from)
+		}})
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	group := supervise.New(b.log, func(s supervise.Report) {
+		severity := host.Warning
+		if s.State == supervise.Running {
+			severity = host.OK
+		}
+		b.Events.Add(host.Event{Severity: severity, Kind: "service." + string(s.State), Message: reportText(s)})
+	})
+	services, err := b.services(h, k, r, group, func() { cancel(ErrReset) })
+	if err == nil {
+		// The log is started first, so that it ends last.
+		err = errors.Join(group.Start("events", b.Events.Run), group.Start("host", h.Run))
+	}
+	var at Addresses
+	for _, s := range services {
+		if err == nil {
+			err = s.begin(group, now, &at)
+		}
+	}
+	if err == nil {
+		b.Events.Add(host.Event{Kind: "bmc.started", Message: fmt.Sprintf("nitrino %s is up.", b.opt.Version)})
+		r.Ready(at)
+		err = b.follow(ctx, gen, group, h, services)
+	}
+	limit, done := context.WithTimeout(context.Background(), 15*time.Second)
+	defer done()
+	return errors.Join(err, group.Close(limit))
+}
+
+// follow applies each change of the settings since gen until ctx ends.
+func (b *BMC) follow(ctx context.Context, gen uint64, group *supervise.Group, h *host.Host, services []*service) error {
+	for {
+		next, err := b.Settings.Wait(ctx, gen)
+		if errors.Is(context.Cause(ctx), ErrReset) {
+			return ErrReset
+		}
+		if err != nil {
+			return nil // ctx's end is how Run ends
+		}
+		gen = next
+		now := b.Settings.Get()
+		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.addKeys(now.SSHKeys)}
+		for _, s := range services {
+			errs = append(errs, s.apply(group, now))
+		}
+		if err := errors.Join(errs...); err != nil {
+			b.Events.Add(host.Event{Severity: host.Warning, Kind: "settings.not-applied", Message: fmt.Sprintf("Not all settings could be applied: %v.", err)})
+		}
+	}
+}
+
+// addKeys gives the user admin the SSH keys of the settings that it has not
+// yet; keys given on the console stay.
+func (b *BMC) addKeys(keys []string) error {
+	u, ok := b.Users.User(auth.FirstUser)
+	if !ok || len(keys) == 0 {
+		return nil
+	}
+	all := slices.Clone(u.Keys)
+	for _, k := range keys {
+		if !slices.Contains(all, k) {
+			all = append(all, k)
+		}
+	}
+	if len(all) == len(u.Keys) {
+		return nil
+	}
+	return b.Users.SetKeys(u.Name, all, auth.Attempt{})
+}

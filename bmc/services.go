@@ -1,0 +1,289 @@
+package bmc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/console"
+	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/supervise"
+	"github.com/nitrino/nitrino/ipmi"
+	"github.com/nitrino/nitrino/redfish"
+)
+
+// A service is a front-end that the settings switch on and off.
+type service struct {
+	name string
+	// key holds the settings that the service depends on, "" where they switch
+	// it off; another key makes it start anew.
+	key func(Settings) string
+	// listen opens its socket and returns what serves it until ctx ends, and
+	// closes it.
+	listen func(Settings) (serve func(ctx context.Context) error, at string, err error)
+	// at takes the address for Addresses.
+	at func(*Addresses, string)
+
+	now string // the key it runs with
+}
+
+// begin starts the service if it is switched on. A socket that cannot be
+// opened is told at once.
+func (s *service) begin(group *supervise.Group, set Settings, at *Addresses) error {
+	s.now = s.key(set)
+	if s.now == "" {
+		return nil
+	}
+	serve, where, err := s.listen(set)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	s.at(at, where)
+	return group.Start(s.name, s.run(set, serve))
+}
+
+// run is the service for the supervisor: it serves first, and listens again
+// each time it is started again.
+func (s *service) run(set Settings, first func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		serve := first
+		first = nil
+		if serve == nil {
+			var err error
+			if serve, _, err = s.listen(set); err != nil {
+				return err
+			}
+		}
+		return serve(ctx)
+	}
+}
+
+// apply starts, stops or restarts the service as changed settings ask.
+func (s *service) apply(group *supervise.Group, set Settings) error {
+	want := s.key(set)
+	if want == s.now {
+		return nil
+	}
+	was := s.now
+	s.now = want
+	if want == "" {
+		return group.Stop(s.name)
+	}
+	if was == "" {
+		return group.Start(s.name, s.run(set, nil))
+	}
+	return group.Replace(s.name, s.run(set, nil))
+}
+
+// services are the front-ends, in the order of their start.
+func (b *BMC) services(h *host.Host, k keys, r Run, group *supervise.Group, reset func()) ([]*service, error) {
+	web, err := b.web(h)
+	if err != nil {
+		return nil, err
+	}
+	return []*service{
+		{
+			name: "https",
+			key:  enabled(func(s Settings) (bool, any) { return s.HTTPS.Enabled, "" }),
+			at:   func(a *Addresses, at string) { a.HTTPS = at },
+			listen: func(Settings) (func(context.Context) error, string, error) {
+				l, err := net.Listen("tcp", join(r.Address, r.HTTPS))
+				if err != nil {
+					return nil, "", err
+				}
+				return func(ctx context.Context) error { return serveHTTPS(ctx, l, web, k.tls, b.log) }, l.Addr().String(), nil
+			},
+		},
+		{
+			name: "ssh",
+			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, []any{s.SSH, s.HostName} }),
+			at:   func(a *Addresses, at string) { a.SSH = at },
+			listen: func(s Settings) (func(context.Context) error, string, error) {
+				srv, err := console.New(console.Options{
+					Host: h, Auth: b.Users, Settings: b.changer(), HostKey: k.ssh, HostName: s.HostName, Version: b.opt.Version, Log: b.log,
+					Config: console.Config{MaxSessions: s.SSH.MaxSessions, IdleTimeout: s.SSH.IdleTimeout},
+				})
+				if err != nil {
+					return nil, "", err
+				}
+				l, err := net.Listen("tcp", join(r.Address, r.SSH))
+				if err != nil {
+					return nil, "", err
+				}
+				return func(ctx context.Context) error { return srv.Serve(ctx, l) }, l.Addr().String(), nil
+			},
+		},
+		{
+			name: "ipmi",
+			key:  enabled(func(s Settings) (bool, any) { return s.IPMI.Enabled, s.IPMI }),
+			at:   func(a *Addresses, at string) { a.IPMI = at },
+			listen: func(s Settings) (func(context.Context) error, string, error) {
+				major, minor := firmware(b.opt.Version)
+				srv, err := ipmi.New(ipmi.Options{
+					Config: s.IPMI.config(), Accounts: b.Users, Host: h, Log: b.log,
+					Device:   ipmi.Device{Major: major, Minor: minor},
+					ResetBMC: func(bool, host.Origin) { reset() },
+					SelfTest: func() ipmi.SelfTest { return selfTest(group) },
+				})
+				if err != nil {
+					return nil, "", err
+				}
+				c, err := net.ListenPacket("udp", join(r.Address, r.IPMI))
+				if err != nil {
+					return nil, "", err
+				}
+				return func(ctx context.Context) error {
+					err := srv.Serve(ctx, c.(*net.UDPConn))
+					return errors.Join(err, c.Close())
+				}, c.LocalAddr().String(), nil
+			},
+		},
+	}, nil
+}
+
+// enabled makes a service's key of a switch and what else it depends on.
+func enabled(f func(Settings) (bool, any)) func(Settings) string {
+	return func(s Settings) string {
+		on, depends := f(s)
+		if !on {
+			return ""
+		}
+		return fmt.Sprintf("on %v", depends)
+	}
+}
+
+func join(address string, port int) string {
+	return net.JoinHostPort(address, strconv.Itoa(port))
+}
+
+// firmware takes the numbers of a version such as "0.1.0".
+func firmware(version string) (major, minor uint8) {
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	number := func(i int, limit uint64) uint8 {
+		if i >= len(parts) {
+			return 0
+		}
+		n, err := strconv.ParseUint(parts[i], 10, 8)
+		if err != nil {
+			return 0 // a development version has words there
+		}
+		return uint8(min(n, limit))
+	}
+	return number(0, 127), number(1, 99)
+}
+
+// selfTest says what does not work of that which IPMI has a bit for (table
+// 20-4): the log that cannot be written, and software that fails.
+func selfTest(group *supervise.Group) ipmi.SelfTest {
+	const sel, firmware = 1 << 7, 1 << 0
+	var result ipmi.SelfTest
+	for _, h := range group.Health() {
+		switch {
+		case h.State == supervise.Running:
+		case h.Service == "events":
+			result |= sel
+		default:
+			result |= firmware
+		}
+	}
+	return result
+}
+
+// web is the handler of all that HTTPS serves.
+func (b *BMC) web(h *host.Host) (http.Handler, error) {
+	rf, err := redfish.New(redfish.Options{Host: h, Auth: b.Users, Log: b.log, Product: "nitrino", Version: b.opt.Version})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/redfish", rf)
+	mux.Handle("/redfish/", rf)
+	mux.Handle("GET /{$}", http.RedirectHandler("/redfish/v1/", http.StatusFound))
+	return mux, nil
+}
+
+// The limits of a connection: a client that stalls gives its place back.
+const (
+	headerLimit   = 10 * time.Second
+	bodyLimit     = time.Minute
+	answerLimit   = 2 * time.Minute
+	keepAlive     = 2 * time.Minute
+	maxHeader     = 32 << 10
+	shutdownLimit = 3 * time.Second
+)
+
+// serveHTTPS serves l until ctx ends.
+func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, cert tls.Certificate, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler: h,
+		// A build in the old module mode would make TLS 1.0 the default.
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
+		ReadHeaderTimeout: headerLimit, ReadTimeout: bodyLimit, WriteTimeout: answerLimit, IdleTimeout: keepAlive,
+		MaxHeaderBytes: maxHeader,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext:    func(net.Listener) context.Context { return ctx },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.ServeTLS(l, "", "") }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancel()
+	err := srv.Shutdown(limit)
+	if err != nil {
+		err = srv.Close() // a request lasted too long
+	}
+	<-ended
+	return errors.Join(ctx.Err(), err)
+}
+
+// reportText is what an event says of a service.
+func reportText(s supervise.Report) string {
+	if s.Err == nil {
+		return fmt.Sprintf("The service %s runs again.", s.Service)
+	}
+	return fmt.Sprintf("The service %s is %s: %v.", s.Service, s.State, s.Err)
+}
+
+// changer lets front-ends change the settings; each change is an event.
+func (b *BMC) changer() changer { return changer{b} }
+
+// A changer is the settings as the console's commands see them.
+type changer struct{ b *BMC }
+
+// Show returns the part of the document at a dotted path.
+func (c changer) Show(path string) ([]byte, error) { return c.b.Settings.Show(path) }
+
+// Paths lists every path that Set takes.
+func (c changer) Paths() []string { return c.b.Settings.Paths() }
+
+// Set changes one value for good.
+func (c changer) Set(path, value string, by host.Origin) error {
+	if err := c.b.Settings.Set(path, value); err != nil {
+		return err
+	}
+	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was changed to %s.", path, value)})
+	return nil
+}
+
+// Unset gives a value back to the layers below.
+func (c changer) Unset(path string, by host.Origin) error {
+	if err := c.b.Settings.Unset(path); err != nil {
+		return err
+	}
+	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was given back to its default.", path)})
+	return nil
+}
+
+var _ console.Users = (*auth.Auth)(nil)
