@@ -126,7 +126,7 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 func once(ctx context.Context, o options, m machine, log *slog.Logger, ready func(readyLine) error) (err error) {
 	b, err := bmc.Open(bmc.Options{
 		Dir: o.dir, Card: o.config, Version: version, Log: log, Simulated: true,
-		Defaults: func() bmc.Settings { return defaults(o.host) },
+		Defaults:   func() bmc.Settings { return defaults(o.host) },
 		CheckWires: func(w board.Wires) error { _, err := m.Parts(w); return err },
 	})
 	if errors.Is(err, bmc.ErrInUse) {
