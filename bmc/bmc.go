@@ -28,9 +28,6 @@ import (
 // be opened and run again. The host is not touched.
 var ErrReset = errors.New("the BMC was reset")
 
-// ErrInUse: another process has the folder.
-var ErrInUse = store.ErrInUse
-
 // Options are what Open needs.
 type Options struct {
 	// Dir is where everything lives that outlives a restart; it is made if it
@@ -65,8 +62,8 @@ type BMC struct {
 	db  *store.Store
 }
 
-// Open opens what is kept in the folder. It answers ErrInUse where another
-// process has it. Close it in the end.
+// Open opens what is kept in the folder, which one process at a time may do.
+// Close it in the end.
 func Open(o Options) (b *BMC, err error) {
 	if o.Defaults == nil {
 		o.Defaults = Defaults

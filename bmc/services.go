@@ -104,7 +104,7 @@ func (b *BMC) services(h *host.Host, k keys, r Run, group *supervise.Group, rese
 		},
 		{
 			name: "ssh",
-			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, []any{s.SSH, s.HostName} }),
+			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, s.SSH }),
 			at:   func(a *Addresses, at string) { a.SSH = at },
 			listen: func(s Settings) (func(context.Context) error, string, error) {
 				srv, err := console.New(console.Options{

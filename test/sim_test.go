@@ -180,7 +180,7 @@ func (s *sim) stop() {
 			s.cmd.Process.Kill()
 			<-ended
 		}
-		if qemu != 0 && syscall.Kill(qemu, 0) == nil {
+		if alive(qemu) {
 			s.tb.Errorf("QEMU %d still runs", qemu)
 		}
 	}
@@ -205,10 +205,18 @@ func (s *sim) qemu() int {
 	if err != nil {
 		return 0
 	}
-	if _, err := fmt.Sscan(string(text), &pid); err != nil || syscall.Kill(pid, 0) != nil {
+	if _, err := fmt.Sscan(string(text), &pid); err != nil || !alive(pid) {
 		return 0
 	}
 	return pid
+}
+
+// alive says whether a process runs. One that has ended and that nobody waits
+// for, since its parent was killed, does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, _ := strings.Cut(string(stat), ") ")
+	return err == nil && pid != 0 && !strings.HasPrefix(after, "Z")
 }
 
 // A result is how a client's run ended.

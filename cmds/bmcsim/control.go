@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -19,7 +18,6 @@ import (
 // with "ok" or "error: ...".
 type control struct {
 	listener net.Listener
-	dir      *os.File
 	machine  machine
 	log      *slog.Logger
 	conns    sync.WaitGroup
@@ -28,22 +26,19 @@ type control struct {
 	open map[net.Conn]struct{}
 }
 
-// newControl listens at path. A socket left by a killed process is replaced:
-// the folder is locked by then.
-func newControl(path string, m machine, log *slog.Logger) (*control, error) {
+// newControl listens at "control" in the folder, which is locked: a socket that
+// is there was left by a killed process and is replaced.
+func newControl(dir *os.File, m machine, log *slog.Logger) (*control, error) {
+	// A unix socket's path has at most 107 bytes; a folder's may have more.
+	path := fmt.Sprintf("/proc/self/fd/%d/control", dir.Fd())
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	// A unix socket's path has at most 107 bytes; a folder's may have more.
-	dir, err := os.Open(filepath.Dir(path))
+	l, err := net.Listen("unix", path)
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	c := &control{listener: l, dir: dir, machine: m, log: log, open: make(map[net.Conn]struct{})}
+	c := &control{listener: l, machine: m, log: log, open: make(map[net.Conn]struct{})}
 	c.conns.Go(c.accept)
 	return c, nil
 }
@@ -58,7 +53,7 @@ func (c *control) Close() error {
 	c.open = nil
 	c.mu.Unlock()
 	c.conns.Wait()
-	return errors.Join(err, c.dir.Close())
+	return err
 }
 
 func (c *control) accept() {

@@ -86,6 +86,11 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 	}
+	dir, err := lock(o.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
 	if o.config != "" {
 		if _, err := os.Stat(o.config); err != nil {
 			return fmt.Errorf("-config: %w", err)
@@ -100,7 +105,7 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 		defer cancel()
 		err = errors.Join(err, machine.close(limit))
 	}()
-	ctl, err := newControl(filepath.Join(o.dir, "control"), machine, log)
+	ctl, err := newControl(dir, machine, log)
 	if err != nil {
 		return err
 	}
@@ -122,6 +127,26 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 	}
 }
 
+// lock makes the folder if it is not there and keeps a second bmcsim out of it
+// until the file that is returned is closed.
+func lock(path string) (*os.File, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("another bmcsim runs on %s", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
 // once runs the BMC's software from start to end or reset.
 func once(ctx context.Context, o options, m machine, log *slog.Logger, ready func(readyLine) error) (err error) {
 	b, err := bmc.Open(bmc.Options{
@@ -129,9 +154,6 @@ func once(ctx context.Context, o options, m machine, log *slog.Logger, ready fun
 		Defaults:   func() bmc.Settings { return defaults(o.host) },
 		CheckWires: func(w board.Wires) error { _, err := m.Parts(w); return err },
 	})
-	if errors.Is(err, bmc.ErrInUse) {
-		return fmt.Errorf("another bmcsim runs on %s", o.dir)
-	}
 	if err != nil {
 		return err
 	}
