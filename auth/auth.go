@@ -60,6 +60,9 @@ type User struct {
 	IPMI bool
 	// Keys are the SSH public keys, as authorized_keys lines.
 	Keys []string
+	// IPMIVersion changes when the IPMI secret, the role or Enabled does: an
+	// IPMI session that began under another one is to end.
+	IPMIVersion uint64
 
 	// version is of the record that this was read from; NewSession refuses a
 	// User whose password, role or state has changed since.

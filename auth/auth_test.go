@@ -102,18 +102,18 @@ func (b *bench) create(name string, role Role) {
 }
 
 // try logs in and returns how many hashes that took.
-func (b *bench) try(name string, from netip.Addr, password string) (error, int) {
+func (b *bench) try(name string, from netip.Addr, password string) (hashes int, err error) {
 	before := b.hashes.Load()
 	u, err := b.Password(context.Background(), Attempt{Via: "ssh", Source: from, Name: name}, password)
 	if err == nil && u.Name != name || err != nil && u.Name != "" {
 		b.t.Errorf("login as %q: got user %q with error %v", name, u.Name, err)
 	}
-	return err, int(b.hashes.Load() - before)
+	return int(b.hashes.Load() - before), err
 }
 
 func (b *bench) want(name string, from netip.Addr, password string, want error) {
 	b.t.Helper()
-	if err, _ := b.try(name, from, password); err != want {
+	if _, err := b.try(name, from, password); err != want {
 		b.t.Errorf("login as %q from %v with %q: got %v, want %v", name, from, password, err, want)
 	}
 }
@@ -249,7 +249,7 @@ func TestUserChanges(t *testing.T) {
 	if len(got) != 1 {
 		t.Fatalf("got users %v, want only bob", got)
 	}
-	got[0].version = 0
+	got[0].version, got[0].IPMIVersion = 0, 0
 	if fmt.Sprint(got[0]) != fmt.Sprint(want) {
 		t.Errorf("after a restart: got %v, want %v", got[0], want)
 	}
@@ -377,9 +377,9 @@ func TestFirstStart(t *testing.T) {
 		t.Errorf("got credentials %+v", c)
 	}
 	b.want("admin", here, c.Password, nil)
-	secret, role, known := b.Secret(Attempt{Via: "ipmi", Source: here, Name: "admin"})
-	if string(secret[:]) != c.IPMISecret || role != Administrator || !known {
-		t.Errorf("got secret %q, %v, %v; want %q", secret, role, known, c.IPMISecret)
+	s, known := b.Secret(Attempt{Via: "ipmi", Source: here, Name: "admin"})
+	if string(s.Key[:]) != c.IPMISecret || s.Role != Administrator || !known {
+		t.Errorf("got secret %q, %v, %v; want %q", s.Key, s.Role, known, c.IPMISecret)
 	}
 	if again, made, err := b.FirstStart("other password", ""); err != nil || made || again != (Credentials{}) {
 		t.Errorf("second call: got %+v, %v, %v", again, made, err)

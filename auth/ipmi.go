@@ -1,20 +1,32 @@
 package auth
 
-// Secret returns a user's IPMI secret, padded with zero bytes, and the role.
-// IPMI needs it in clear at RAKP1 (IPMI 2.0 section 13.31), before the other
-// side has proved anything. It does no input or output, no hash, and takes no
-// lock but that of the counters, for a look into three maps.
+// A Secret is what an IPMI login is judged by.
+type Secret struct {
+	Key  [MaxIPMISecret]byte // padded with zero bytes
+	Role Role
+	// Version is the user's IPMIVersion: where it is the same later, so are the
+	// other two.
+	Version uint64
+}
+
+// Secret returns a user's IPMI secret, which IPMI needs in clear at RAKP1 (IPMI
+// 2.0 section 13.31), before the other side has proved anything. It does no
+// input or output, no hash, and takes no lock but that of the counters, for a
+// look into three maps.
 //
 // known is false for a user who is not there, is disabled or locked out, or
 // has no secret: the caller then goes on with a key that nothing matches, and
 // nothing on the wire tells one from the other.
-func (a *Auth) Secret(t Attempt) (secret [MaxIPMISecret]byte, role Role, known bool) {
+//
+// It is to be asked again when RAKP3 has matched: a lock, or a change of the
+// user, may have come meanwhile.
+func (a *Auth) Secret(t Attempt) (s Secret, known bool) {
 	locked := a.lockouts.locked(t)
 	r := a.lookup(t.Name)
 	if locked || r == nil || !r.Enabled || !r.opened {
-		return [MaxIPMISecret]byte{}, "", false
+		return Secret{}, false
 	}
-	return r.secret, r.Role, true
+	return Secret{Key: r.secret, Role: r.Role, Version: r.ipmiVersion}, true
 }
 
 // SecretResult tells whether RAKP3 matched the secret: it counts for lockout

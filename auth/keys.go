@@ -48,17 +48,18 @@ var (
 // 127.0.0.1, ::1 and the given names or addresses. It is made once: other names
 // later change nothing, since clients have pinned it. The owner may put another
 // (chain first, then key, PEM) in its place. A damaged file is renamed to
-// "….bad" and replaced. now only matters if it is before the fixed date that
-// certificates begin with.
-func TLSCertificate(dir string, names []string, now time.Time) (tls.Certificate, error) {
+// "….bad" and replaced, and report is told in a sentence for people. now only
+// matters if it is before the fixed date that certificates begin with.
+func TLSCertificate(dir string, names []string, now time.Time, report func(message string)) (tls.Certificate, error) {
 	return keptOrMade(filepath.Join(dir, tlsFile),
 		func(data []byte) (tls.Certificate, error) { return tls.X509KeyPair(data, data) },
-		func() ([]byte, error) { return makeCertificate(names, now) })
+		func() ([]byte, error) { return makeCertificate(names, now) },
+		"HTTPS has a new self-made certificate", report)
 }
 
 // SSHHostKey returns the Ed25519 host key in dir (OpenSSH's format), made at the
-// first call. A damaged file is renamed to "….bad" and replaced.
-func SSHHostKey(dir string) (ssh.Signer, error) {
+// first call. A damaged file is treated as TLSCertificate's.
+func SSHHostKey(dir string, report func(message string)) (ssh.Signer, error) {
 	return keptOrMade(filepath.Join(dir, sshFile), ssh.ParsePrivateKey, func() ([]byte, error) {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -69,15 +70,15 @@ func SSHHostKey(dir string) (ssh.Signer, error) {
 			return nil, err
 		}
 		return pem.EncodeToMemory(block), nil
-	})
+	}, "SSH has a new host key, which clients will warn of", report)
 }
 
 // SealKey returns the key for Options.SealKey: 32 random bytes kept in dir, made
 // at the first call, mixed by HKDF-SHA-256 (RFC 5869) with the board's serial
 // number, so that a card read elsewhere does not open the secrets without the
-// number of its board. A damaged file is renamed to "….bad" and replaced; the
+// number of its board. A damaged file is treated as TLSCertificate's; the
 // secrets sealed with it are lost then.
-func SealKey(dir string, boardSerial string) ([32]byte, error) {
+func SealKey(dir string, boardSerial string, report func(message string)) ([32]byte, error) {
 	key, err := keptOrMade(filepath.Join(dir, sealFile),
 		func(data []byte) ([]byte, error) {
 			if len(data) != 32 {
@@ -85,7 +86,8 @@ func SealKey(dir string, boardSerial string) ([32]byte, error) {
 			}
 			return data, nil
 		},
-		func() ([]byte, error) { return randomBytes(32), nil })
+		func() ([]byte, error) { return randomBytes(32), nil },
+		"the IPMI secrets sealed with it must be set again", report)
 	if err != nil {
 		return [32]byte{}, err
 	}
@@ -99,13 +101,15 @@ func SealKey(dir string, boardSerial string) ([32]byte, error) {
 // keptOrMade reads a key file; where it is not there, or parse refuses it, it
 // makes a new one, which is on the disk before it is used. A file that cannot
 // be read at all is an error: a card that fails to read must not cost the
-// board its identity.
-func keptOrMade[T any](path string, parse func([]byte) (T, error), create func() ([]byte, error)) (T, error) {
+// board its identity. What a new key means for people is for the report.
+func keptOrMade[T any](path string, parse func([]byte) (T, error), create func() ([]byte, error), meaning string, report func(string)) (T, error) {
 	var none T
+	var damage error
 	data, err := os.ReadFile(path)
 	switch {
 	case err == nil:
-		if v, err := parse(data); err == nil {
+		var v T
+		if v, damage = parse(data); damage == nil {
 			if err := keepPrivate(path); err != nil {
 				return none, err
 			}
@@ -129,6 +133,9 @@ func keptOrMade[T any](path string, parse func([]byte) (T, error), create func()
 	v, err := parse(data)
 	if err != nil {
 		return none, fmt.Errorf("making %s: %w", filepath.Base(path), err)
+	}
+	if damage != nil {
+		report(fmt.Sprintf("The key file %s is damaged (%v) and is kept as %[1]s.bad; %s.", filepath.Base(path), damage, meaning))
 	}
 	return v, nil
 }

@@ -17,9 +17,11 @@ import (
 
 var now = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
+func noReport(string) {}
+
 func TestTLSCertificate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
-	made, err := TLSCertificate(dir, []string{"bmc-7.example", "192.0.2.9", "localhost", "::1"}, now)
+	made, err := TLSCertificate(dir, []string{"bmc-7.example", "192.0.2.9", "localhost", "::1"}, now, noReport)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +48,7 @@ func TestTLSCertificate(t *testing.T) {
 			}
 		}
 	}
-	again, err := TLSCertificate(dir, []string{"other"}, now.AddDate(50, 0, 0))
+	again, err := TLSCertificate(dir, []string{"other"}, now.AddDate(50, 0, 0), noReport)
 	if err != nil || !bytes.Equal(again.Certificate[0], made.Certificate[0]) {
 		t.Errorf("second call: %v, or another certificate", err)
 	}
@@ -76,14 +78,14 @@ func handshake(c tls.Certificate, roots *x509.CertPool) error {
 }
 
 func TestCertificateBeforeTime(t *testing.T) {
-	c, err := TLSCertificate(t.TempDir(), nil, time.Unix(3600, 0))
+	c, err := TLSCertificate(t.TempDir(), nil, time.Unix(3600, 0), noReport)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !c.Leaf.NotBefore.Before(time.Unix(3600, 0)) {
 		t.Errorf("begins %v, after now", c.Leaf.NotBefore)
 	}
-	if _, err := TLSCertificate(t.TempDir(), []string{"no name"}, now); !errors.Is(err, ErrInvalid) {
+	if _, err := TLSCertificate(t.TempDir(), []string{"no name"}, now, noReport); !errors.Is(err, ErrInvalid) {
 		t.Errorf("bad name: got %v, want %v", err, ErrInvalid)
 	}
 }
@@ -104,17 +106,17 @@ func TestIsHostName(t *testing.T) {
 func TestKeyFiles(t *testing.T) {
 	for _, c := range []struct {
 		file string
-		load func(dir string) (string, error)
+		load func(dir string, report func(string)) (string, error)
 	}{
-		{tlsFile, func(dir string) (string, error) {
-			c, err := TLSCertificate(dir, nil, now)
+		{tlsFile, func(dir string, report func(string)) (string, error) {
+			c, err := TLSCertificate(dir, nil, now, report)
 			if err != nil {
 				return "", err
 			}
 			return string(c.Certificate[0]), nil
 		}},
-		{sshFile, func(dir string) (string, error) {
-			s, err := SSHHostKey(dir)
+		{sshFile, func(dir string, report func(string)) (string, error) {
+			s, err := SSHHostKey(dir, report)
 			if err != nil {
 				return "", err
 			}
@@ -123,16 +125,18 @@ func TestKeyFiles(t *testing.T) {
 			}
 			return string(s.PublicKey().Marshal()), nil
 		}},
-		{sealFile, func(dir string) (string, error) {
-			k, err := SealKey(dir, "serial")
+		{sealFile, func(dir string, report func(string)) (string, error) {
+			k, err := SealKey(dir, "serial", report)
 			return string(k[:]), err
 		}},
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, c.file)
+		var reports []string
+		report := func(message string) { reports = append(reports, message) }
 		load := func() string {
 			t.Helper()
-			v, err := c.load(dir)
+			v, err := c.load(dir, report)
 			if err != nil {
 				t.Fatalf("%s: %v", c.file, err)
 			}
@@ -155,6 +159,9 @@ func TestKeyFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if len(reports) != 0 {
+			t.Errorf("%s: got reports %q for a good file", c.file, reports)
+		}
 		damaged := data[:len(data)/2]
 		if err := os.WriteFile(path, damaged, 0o600); err != nil {
 			t.Fatal(err)
@@ -162,6 +169,9 @@ func TestKeyFiles(t *testing.T) {
 		second := load()
 		if second == first || load() != second {
 			t.Errorf("%s: a damaged key was not replaced once", c.file)
+		}
+		if len(reports) != 1 || !strings.Contains(reports[0], c.file+" is damaged") || !strings.Contains(reports[0], c.file+".bad") {
+			t.Errorf("%s: got reports %q, want one that names both files", c.file, reports)
 		}
 		if kept, err := os.ReadFile(path + ".bad"); err != nil || !bytes.Equal(kept, damaged) {
 			t.Errorf("%s: the damaged file was not kept: %v", c.file, err)
@@ -171,10 +181,10 @@ func TestKeyFiles(t *testing.T) {
 		if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.load(dir); err == nil {
+		if _, err := c.load(dir, report); err == nil {
 			t.Errorf("%s: no error for a file that cannot be read", c.file)
 		}
-		if _, err := c.load(filepath.Join(path+".bad", "x")); err == nil || errors.Is(err, fs.ErrNotExist) {
+		if _, err := c.load(filepath.Join(path+".bad", "x"), report); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: got %v for a folder that cannot be", c.file, err)
 		}
 	}
@@ -182,8 +192,8 @@ func TestKeyFiles(t *testing.T) {
 
 func TestSealKeyMixesSerial(t *testing.T) {
 	dir := t.TempDir()
-	a, errA := SealKey(dir, "1")
-	b, errB := SealKey(dir, "2")
+	a, errA := SealKey(dir, "1", noReport)
+	b, errB := SealKey(dir, "2", noReport)
 	raw, errC := os.ReadFile(filepath.Join(dir, sealFile))
 	if err := errors.Join(errA, errB, errC); err != nil {
 		t.Fatal(err)

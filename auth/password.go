@@ -23,9 +23,10 @@ func (a *Auth) Password(ctx context.Context, t Attempt, password string) (User, 
 		if err := a.gate.enter(ctx, sourceOf(t.Source)); err != nil {
 			return User{}, err
 		}
-		ok := a.check(r, mac, t, password)
-		a.gate.leave()
-		if !ok {
+		// Not before the password is in the cache: the next in the line may
+		// bring the same.
+		defer a.gate.leave()
+		if !a.check(r, mac, t, password) {
 			r = nil
 		}
 	}

@@ -57,7 +57,7 @@ func TestSameAnswerSameWork(t *testing.T) {
 		{"wrong, another in the cache", "root", here, bad, ErrDenied, 1},
 		{"the other user of the locked source, elsewhere", "locked", elsewhere, good, nil, 1},
 	} {
-		err, hashes := b.try(c.name, c.from, c.password)
+		hashes, err := b.try(c.name, c.from, c.password)
 		if err != c.want || hashes != c.hashes {
 			t.Errorf("%s: got %v with %d hashes, want %v with %d", c.what, err, hashes, c.want, c.hashes)
 		}
@@ -71,7 +71,7 @@ func TestCache(t *testing.T) {
 		b.create("bob", Administrator)
 		hashes := func(what string, password string, wantErr error, want int) {
 			t.Helper()
-			if err, n := b.try("bob", here, password); err != wantErr || n != want {
+			if n, err := b.try("bob", here, password); err != wantErr || n != want {
 				t.Errorf("%s: got %v with %d hashes, want %v with %d", what, err, n, wantErr, want)
 			}
 		}
@@ -154,7 +154,7 @@ func TestChangeDuringHash(t *testing.T) {
 			}
 			return compute(c, password, salt, n)
 		}
-		if err, n := b.try("bob", here, good); err != ErrDenied || n != 1 {
+		if n, err := b.try("bob", here, good); err != ErrDenied || n != 1 {
 			t.Errorf("%s: got %v with %d hashes, want %v with 1", what, err, n, ErrDenied)
 		}
 	}

@@ -79,7 +79,7 @@ func parseKey(line string) (ssh.PublicKey, error) {
 		kind = f[0]
 	}
 	switch {
-	case kind == ssh.InsecureKeyAlgoDSA:
+	case kind == "ssh-dss":
 		return nil, fmt.Errorf("%w: DSA keys (%s) are too weak; use ssh-ed25519", ErrInvalid, kind)
 	case strings.Contains(kind, "-cert-"):
 		return nil, fmt.Errorf("%w: %s is a certificate; give the plain public key", ErrInvalid, kind)

@@ -47,11 +47,13 @@ type record struct {
 	secret  [MaxIPMISecret]byte
 	opened  bool   // secret is there
 	version uint64 // changes with password, role and Enabled
+
+	ipmiVersion uint64 // changes with IPMI, role and Enabled
 }
 
 func (r *record) user() User {
 	return User{Name: r.Name, Role: r.Role, Enabled: r.Enabled, IPMI: r.opened,
-		Keys: slices.Clone(r.Keys), version: r.version}
+		Keys: slices.Clone(r.Keys), IPMIVersion: r.ipmiVersion, version: r.version}
 }
 
 // decodeRecord reads a stored user. Fields it does not know are left out, not

@@ -207,9 +207,12 @@ func TestSecret(t *testing.T) {
 	}
 	check := func(when string, name, want string, wantRole Role) {
 		t.Helper()
-		secret, role, known := b.Secret(Attempt{Via: "ipmi", Source: here, Name: name})
-		if got := strings.TrimRight(string(secret[:]), "\x00"); got != want || role != wantRole || known != (want != "") {
-			t.Errorf("%s, %s: got %q, %q, %v, want %q, %q", when, name, got, role, known, want, wantRole)
+		s, known := b.Secret(Attempt{Via: "ipmi", Source: here, Name: name})
+		if got := strings.TrimRight(string(s.Key[:]), "\x00"); got != want || s.Role != wantRole || known != (want != "") {
+			t.Errorf("%s, %s: got %q, %q, %v, want %q, %q", when, name, got, s.Role, known, want, wantRole)
+		}
+		if u, _ := b.User(name); known && s.Version != u.IPMIVersion {
+			t.Errorf("%s, %s: the secret has version %d, the user %d", when, name, s.Version, u.IPMIVersion)
 		}
 	}
 	for _, when := range []string{"before", "after a restart"} {
@@ -267,6 +270,46 @@ func TestSecret(t *testing.T) {
 	check("removed", "root", "", "")
 	b.reopen([32]byte{9})
 	check("removed, after a restart", "root", "", "")
+}
+
+// TestIPMIVersion: what ends IPMI sessions, and what ends the other ones.
+func TestIPMIVersion(t *testing.T) {
+	b := newBench(t)
+	b.create("root", Administrator)
+	b.create("bob", Operator)
+	if err := b.SetIPMISecret("bob", "first secret", boss); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what        string
+		change      func() error
+		ipmi, token bool // the sessions that end
+	}{
+		{"IPMI secret", func() error { return b.SetIPMISecret("bob", "second secret", boss) }, true, false},
+		{"password", func() error { return b.SetPassword("bob", good, boss) }, false, true},
+		{"role", func() error { return b.SetRole("bob", ReadOnly, boss) }, true, true},
+		{"same role", func() error { return b.SetRole("bob", ReadOnly, boss) }, false, false},
+		{"disabled", func() error { return b.SetEnabled("bob", false, boss) }, true, true},
+		{"enabled", func() error { return b.SetEnabled("bob", true, boss) }, true, true},
+		{"SSH keys", func() error { return b.SetKeys("bob", []string{ed25519Line}, boss) }, false, false},
+		{"another user", func() error { return b.SetPassword("root", good, boss) }, false, false},
+		{"IPMI secret removed", func() error { return b.SetIPMISecret("bob", "", boss) }, true, false},
+		{"deleted and made again", func() error {
+			return errors.Join(b.Delete("bob", boss), b.Create(User{Name: "bob", Role: ReadOnly, Enabled: true}, good, boss))
+		}, true, true},
+	} {
+		before, _ := b.User("bob")
+		if err := c.change(); err != nil {
+			t.Fatal(err)
+		}
+		after, _ := b.User("bob")
+		if got := after.IPMIVersion != before.IPMIVersion; got != c.ipmi {
+			t.Errorf("%s: IPMI sessions end: %v, want %v", c.what, got, c.ipmi)
+		}
+		if got := after.version != before.version; got != c.token {
+			t.Errorf("%s: other sessions end: %v, want %v", c.what, got, c.token)
+		}
+	}
 }
 
 func FuzzRecord(f *testing.F) {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,7 @@ func (a *Auth) load() error {
 					Message: fmt.Sprintf("The IPMI secret of user %s cannot be opened (%v); set it again.", name, err)})
 			}
 			a.version++
-			r.version = a.version
+			r.version, r.ipmiVersion = a.version, a.version
 			users[name] = r
 			return nil
 		})
@@ -143,7 +144,8 @@ func (a *Auth) SetPassword(name, password string, by Attempt) error {
 }
 
 // SetIPMISecret changes a user's IPMI secret; "" takes it away, and with it the
-// right to come in by IPMI.
+// right to come in by IPMI. It ends IPMI sessions (see User.IPMIVersion), no
+// others.
 func (a *Auth) SetIPMISecret(name, secret string, by Attempt) error {
 	report := Report{Kind: "auth.ipmi-secret-removed", Level: OK, Message: fmt.Sprintf("The IPMI secret of user %s was removed.", name)}
 	if secret != "" {
@@ -249,9 +251,15 @@ func (a *Auth) replace(name string, f func(*record) (*record, error)) error {
 	if err := a.save(name, r); err != nil {
 		return err
 	}
-	if r != nil && (old == nil || r.Password != old.Password || r.Role != old.Role || r.Enabled != old.Enabled) {
+	if r != nil {
 		a.version++
-		r.version = a.version
+		rights := old == nil || r.Role != old.Role || r.Enabled != old.Enabled
+		if rights || r.Password != old.Password {
+			r.version = a.version
+		}
+		if rights || !bytes.Equal(r.IPMI, old.IPMI) {
+			r.ipmiVersion = a.version
+		}
 	}
 	a.users.Store(&after)
 	a.cache.drop(after)

@@ -97,7 +97,7 @@ func Open(o Options) (b *BMC, err error) {
 	if b.Settings, err = b.openSettings(); err != nil {
 		return nil, err
 	}
-	key, err := auth.SealKey(o.Dir, o.Serial)
+	key, err := auth.SealKey(o.Dir, o.Serial, b.keyDamaged)
 	if err != nil {
 		return nil, err
 	}
@@ -157,6 +157,11 @@ func (b *BMC) audit(r auth.Report) {
 		Origin: host.Origin{Via: r.Via, User: r.User, Source: r.Source}})
 }
 
+// keyDamaged makes an event of a key file that had to be replaced.
+func (b *BMC) keyDamaged(message string) {
+	b.Events.Add(host.Event{Severity: host.Critical, Kind: "key.damaged", Message: message})
+}
+
 // Addresses say where the services answer (host:port), empty where one does
 // not run.
 type Addresses struct {
@@ -187,14 +192,14 @@ func (b *BMC) Run(ctx context.Context, r Run) error {
 	now := b.Settings.Get()
 	var k keys
 	var err error
-	if k.tls, err = auth.TLSCertificate(b.opt.Dir, []string{now.HostName, r.Address}, time.Now()); err != nil {
+	if k.tls, err = auth.TLSCertificate(b.opt.Dir, []string{now.HostName, r.Address}, time.Now(), b.keyDamaged); err != nil {
 		return err
 	}
-	if k.ssh, err = auth.SSHHostKey(b.opt.Dir); err != nil {
+	if k.ssh, err = auth.SSHHostKey(b.opt.Dir, b.keyDamaged); err != nil {
 		return err
 	}
-	if err := b.addKeys(now.SSHKeys); err != nil {
-		return err
+	if err := b.giveKeys(now.SSHKeys); err != nil {
+		b.notApplied(err) // no reason not to start
 	}
 	h, err := host.New(r.Parts, host.Options{Store: b.db, Events: b.Events, Log: b.log, Power: now.Power,
 		SaveRestorePolicy: func(p host.RestorePolicy, from host.Origin) error {
@@ -227,15 +232,16 @@ func (b *BMC) Run(ctx context.Context, r Run) error {
 	if err == nil {
 		b.Events.Add(host.Event{Kind: "bmc.started", Message: fmt.Sprintf("nitrino %s is up.", b.opt.Version)})
 		r.Ready(at)
-		err = b.follow(ctx, gen, group, h, services)
+		err = b.follow(ctx, gen, now, group, h, services)
 	}
 	limit, done := context.WithTimeout(context.Background(), 15*time.Second)
 	defer done()
 	return errors.Join(err, group.Close(limit))
 }
 
-// follow applies each change of the settings since gen until ctx ends.
-func (b *BMC) follow(ctx context.Context, gen uint64, group *supervise.Group, h *host.Host, services []*service) error {
+// follow applies each change of the settings since gen, when they were now,
+// until ctx ends.
+func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *supervise.Group, h *host.Host, services []*service) error {
 	for {
 		next, err := b.Settings.Wait(ctx, gen)
 		if errors.Is(context.Cause(ctx), ErrReset) {
@@ -245,32 +251,54 @@ func (b *BMC) follow(ctx context.Context, gen uint64, group *supervise.Group, h 
 			return nil // ctx's end is how Run ends
 		}
 		gen = next
-		now := b.Settings.Get()
-		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.addKeys(now.SSHKeys)}
+		last := now
+		now = b.Settings.Get()
+		if !now.Wires.Equal(last.Wires) {
+			b.Events.Add(host.Event{Kind: "settings.pending", Message: "The wires were changed; the change takes effect when the BMC is reset or started again."})
+		}
+		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.giveKeys(now.SSHKeys)}
 		for _, s := range services {
 			errs = append(errs, s.apply(group, now))
 		}
 		if err := errors.Join(errs...); err != nil {
-			b.Events.Add(host.Event{Severity: host.Warning, Kind: "settings.not-applied", Message: fmt.Sprintf("Not all settings could be applied: %v.", err)})
+			b.notApplied(err)
 		}
 	}
 }
 
-// addKeys gives the user admin the SSH keys of the settings that it has not
-// yet; keys given on the console stay.
-func (b *BMC) addKeys(keys []string) error {
+func (b *BMC) notApplied(err error) {
+	b.Events.Add(host.Event{Severity: host.Warning, Kind: "settings.not-applied", Message: fmt.Sprintf("Not all settings could be applied: %v.", err)})
+}
+
+// Where the SSH keys of the settings are remembered that admin was given.
+const (
+	bmcBucket = "bmc"
+	sshKeys   = "ssh_keys"
+)
+
+// giveKeys gives the user admin the SSH keys of the settings, and takes away
+// those that were given before and are no longer there. Keys given on the
+// console stay.
+func (b *BMC) giveKeys(keys []string) error {
 	u, ok := b.Users.User(auth.FirstUser)
-	if !ok || len(keys) == 0 {
+	if !ok {
 		return nil
 	}
-	all := slices.Clone(u.Keys)
+	var given []string
+	if _, err := b.db.GetJSON(bmcBucket, sshKeys, &given); err != nil {
+		return err
+	}
+	if slices.Equal(given, keys) {
+		return nil
+	}
+	all := slices.DeleteFunc(slices.Clone(u.Keys), func(k string) bool { return slices.Contains(given, k) && !slices.Contains(keys, k) })
 	for _, k := range keys {
 		if !slices.Contains(all, k) {
 			all = append(all, k)
 		}
 	}
-	if len(all) == len(u.Keys) {
-		return nil
+	if err := b.Users.SetKeys(u.Name, all, auth.Attempt{}); err != nil {
+		return fmt.Errorf("ssh_keys: %w", err)
 	}
-	return b.Users.SetKeys(u.Name, all, auth.Attempt{})
+	return b.db.PutJSON(bmcBucket, sshKeys, keys)
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/board/sim"
 	"github.com/nitrino/nitrino/host"
@@ -203,6 +204,59 @@ func TestSettingsAct(t *testing.T) {
 	}
 }
 
+// A key of the settings is admin's for as long as it stands there; keys that
+// were given otherwise stay.
+func TestSSHKeys(t *testing.T) {
+	b, err := Open(options(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	const (
+		one = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBP8Zl6nJ1N3kZrL1b3J2x3wq4y5z6A7B8C9D0E1F2G3 one"
+		two = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJP8Zl6nJ1N3kZrL1b3J2x3wq4y5z6A7B8C9D0E1F2G4 two"
+		own = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKP8Zl6nJ1N3kZrL1b3J2x3wq4y5z6A7B8C9D0E1F2G5 own"
+	)
+	if err := b.giveKeys([]string{one}); err != nil {
+		t.Errorf("before there is an administrator: %v", err)
+	}
+	if _, err := b.Login(filepath.Join(t.TempDir(), "login.json"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Users.SetKeys("admin", []string{own}, auth.Attempt{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ keys, want []string }{
+		{[]string{one, two}, []string{own, one, two}},
+		{[]string{two}, []string{own, two}},
+		{[]string{two}, []string{own, two}},
+		{nil, []string{own}},
+	} {
+		if err := b.giveKeys(tt.keys); err != nil {
+			t.Error(err)
+		}
+		u, _ := b.Users.User("admin")
+		if !slices.Equal(u.Keys, tt.want) {
+			t.Errorf("settings %v: got %v, want %v", tt.keys, u.Keys, tt.want)
+		}
+	}
+}
+
+// SSH cannot be switched off by SSH: it is the only way to switch it on.
+func TestSSHOff(t *testing.T) {
+	b, err := Open(options(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.changer().Set("ssh.enabled", "false", host.Origin{Via: "ssh"}); err == nil || !b.Settings.Get().SSH.Enabled {
+		t.Errorf("got %v and SSH enabled: %v, want it refused", err, b.Settings.Get().SSH.Enabled)
+	}
+	if err := b.changer().Set("ssh.enabled", "false", host.Origin{Via: "test"}); err != nil || b.Settings.Get().SSH.Enabled {
+		t.Errorf("by another way: got %v", err)
+	}
+}
+
 // A port that somebody else has is told at once, by name.
 func TestPortTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -368,15 +422,15 @@ func TestFirmware(t *testing.T) {
 	}
 }
 
-// FuzzSettings: no document, however odd, makes the settings panic, and what
-// is taken is valid.
+// FuzzSettings: no value at any path, however odd, makes the settings panic,
+// and a document with what was taken is valid.
 func FuzzSettings(f *testing.F) {
-	for _, seed := range []string{
-		`{}`, `{"hostname": "a"}`, `{"power": {"off_time": "5s", "restore_policy": "always-on"}}`,
-		`{"wires": {"standby": null, "nmi_button": {"line": 3, "active_low": true}}}`, `{"ssh_keys": ["ssh-ed25519 AAAA"]}`,
-		`{"hostname": "a", "hostname": "b"}`, `{"ipmi": {"idle_timeout": 60}}`, `[`, `null`,
+	for _, seed := range [][2]string{
+		{"hostname", "a"}, {"power.off_time", "5s"}, {"power.restore_policy", "always-on"}, {"power", `{"off_time": "1s"}`},
+		{"wires.standby", "null"}, {"wires", `{"nmi_button": {"line": 3, "active_low": true}}`}, {"ssh_keys", `["ssh-ed25519 AAAA"]`},
+		{"ipmi.idle_timeout", "60"}, {"ipmi", "{"}, {"", "null"}, {"/wires/standby/line", "1e9"}, {"version", "2"},
 	} {
-		f.Add([]byte(seed))
+		f.Add(seed[0], seed[1])
 	}
 	b, err := Open(options(f.TempDir()))
 	if err != nil {
@@ -387,13 +441,60 @@ func FuzzSettings(f *testing.F) {
 			f.Error(err)
 		}
 	})
-	f.Fuzz(func(t *testing.T, patch []byte) {
-		if b.Settings.Merge(patch) != nil {
+	f.Fuzz(func(t *testing.T, path, value string) {
+		if b.Settings.Set(path, value) != nil {
 			return
 		}
 		s := b.Settings.Get()
 		if err := validate(&s, nil); err != nil {
-			t.Errorf("%q was taken and is not valid: %v", patch, err)
+			t.Errorf("%s = %q was taken and is not valid: %v", path, value, err)
 		}
 	})
+}
+
+// No more connections than there are places; one that closes gives its place
+// to the next.
+func TestLimited(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := limited{inner, make(chan struct{}, 1)}
+	accepted := make(chan net.Conn)
+	go func() {
+		defer close(accepted)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 2 {
+		c, err := net.Dial("tcp", inner.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	first := <-accepted
+	select {
+	case <-accepted:
+		t.Error("a second connection was taken beside the first")
+	case <-time.After(50 * time.Millisecond):
+	}
+	for range 2 { // twice: the place is given back once
+		if err := first.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	second := <-accepted
+	if got := len(l.places); got != 1 {
+		t.Errorf("places taken: got %d, want 1", got)
+	}
+	if err := errors.Join(second.Close(), inner.Close()); err != nil {
+		t.Error(err)
+	}
+	<-accepted
 }

@@ -2,22 +2,17 @@ package bmc
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/console"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/supervise"
 	"github.com/nitrino/nitrino/ipmi"
-	"github.com/nitrino/nitrino/redfish"
 )
 
 // A service is a front-end that the settings switch on and off.
@@ -104,12 +99,15 @@ func (b *BMC) services(h *host.Host, k keys, r Run, group *supervise.Group, rese
 		},
 		{
 			name: "ssh",
-			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, s.SSH }),
+			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, "" }),
 			at:   func(a *Addresses, at string) { a.SSH = at },
-			listen: func(s Settings) (func(context.Context) error, string, error) {
+			listen: func(Settings) (func(context.Context) error, string, error) {
 				srv, err := console.New(console.Options{
-					Host: h, Auth: b.Users, Settings: b.changer(), HostKey: k.ssh, HostName: s.HostName, Version: b.opt.Version, Log: b.log,
-					Config: console.Config{MaxSessions: s.SSH.MaxSessions, IdleTimeout: s.SSH.IdleTimeout},
+					Host: h, Auth: b.Users, Settings: b.changer(), HostKey: k.ssh, Version: b.opt.Version, Log: b.log,
+					Config: func() console.Config {
+						s := b.Settings.Get()
+						return console.Config{HostName: s.HostName, MaxSessions: s.SSH.MaxSessions, IdleTimeout: s.SSH.IdleTimeout}
+					},
 				})
 				if err != nil {
 					return nil, "", err
@@ -197,57 +195,6 @@ func selfTest(group *supervise.Group) ipmi.SelfTest {
 	return result
 }
 
-// web is the handler of all that HTTPS serves.
-func (b *BMC) web(h *host.Host) (http.Handler, error) {
-	rf, err := redfish.New(redfish.Options{Host: h, Auth: b.Users, Log: b.log, Product: "nitrino", Version: b.opt.Version})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/redfish", rf)
-	mux.Handle("/redfish/", rf)
-	mux.Handle("GET /{$}", http.RedirectHandler("/redfish/v1/", http.StatusFound))
-	return mux, nil
-}
-
-// The limits of a connection: a client that stalls gives its place back.
-const (
-	headerLimit   = 10 * time.Second
-	bodyLimit     = time.Minute
-	answerLimit   = 2 * time.Minute
-	keepAlive     = 2 * time.Minute
-	maxHeader     = 32 << 10
-	shutdownLimit = 3 * time.Second
-)
-
-// serveHTTPS serves l until ctx ends.
-func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, cert tls.Certificate, log *slog.Logger) error {
-	srv := &http.Server{
-		Handler: h,
-		// A build in the old module mode would make TLS 1.0 the default.
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
-		ReadHeaderTimeout: headerLimit, ReadTimeout: bodyLimit, WriteTimeout: answerLimit, IdleTimeout: keepAlive,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:    func(net.Listener) context.Context { return ctx },
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.ServeTLS(l, "", "") }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	limit, cancel := context.WithTimeout(context.Background(), shutdownLimit)
-	defer cancel()
-	err := srv.Shutdown(limit)
-	if err != nil {
-		err = srv.Close() // a request lasted too long
-	}
-	<-ended
-	return errors.Join(ctx.Err(), err)
-}
-
 // reportText is what an event says of a service.
 func reportText(s supervise.Report) string {
 	if s.Err == nil {
@@ -270,6 +217,9 @@ func (c changer) Paths() []string { return c.b.Settings.Paths() }
 
 // Set changes one value for good.
 func (c changer) Set(path, value string, by host.Origin) error {
+	if by.Via == console.Via && path == "ssh.enabled" && value == "false" {
+		return errors.New("SSH cannot be switched off over SSH: nobody could switch it on again")
+	}
 	if err := c.b.Settings.Set(path, value); err != nil {
 		return err
 	}
@@ -282,7 +232,7 @@ func (c changer) Unset(path string, by host.Origin) error {
 	if err := c.b.Settings.Unset(path); err != nil {
 		return err
 	}
-	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was given back to its default.", path)})
+	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was given back to the files below.", path)})
 	return nil
 }
 

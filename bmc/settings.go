@@ -100,6 +100,9 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 		}
 	}
 	bad("/hostname", checkHostName(s.HostName))
+	if len(s.SSHKeys) > auth.MaxKeys {
+		bad("/ssh_keys", fmt.Errorf("%d keys are more than %d", len(s.SSHKeys), auth.MaxKeys))
+	}
 	for i, k := range s.SSHKeys {
 		bad(fmt.Sprintf("/ssh_keys/%d", i), auth.CheckKey(k))
 	}

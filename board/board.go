@@ -5,6 +5,7 @@ package board
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // MaxLine is the highest line number that a GPIO chip can have here.
@@ -66,6 +67,9 @@ func (w Wires) List() []NamedWire {
 	}
 	return list
 }
+
+// Equal says whether both are the same wires.
+func (w Wires) Equal(other Wires) bool { return slices.Equal(w.List(), other.List()) }
 
 // Reasons why a wire cannot be. Compare with errors.Is.
 var (

@@ -19,7 +19,7 @@ func (s *Server) consoleRows() []row {
 		name: "console", role: auth.ReadOnly, run: console, absent: s.opt.Host.Console == nil, raw: true,
 		does: "join the host's serial console",
 		flags: []flag{
-			{name: "-n", long: "--replay", value: "BYTES", does: "show so many bytes of the past first (" + strconv.Itoa(max(s.opt.Config.ConsoleReplay, 0)) + ")"},
+			{name: "-n", long: "--replay", value: "BYTES", does: "show so many bytes of the past first (" + strconv.Itoa(max(s.now().ConsoleReplay, 0)) + ")"},
 			{name: "-p", long: "--print", does: "show the past and leave"},
 		},
 		more: escapeHelp + `
@@ -42,7 +42,7 @@ func console(ctx context.Context, c *call) error {
 	if err := c.counts(0, 0); err != nil {
 		return err
 	}
-	replay := c.s.opt.Config.ConsoleReplay
+	replay := c.s.now().ConsoleReplay
 	if v, ok := c.flags["-n"]; ok {
 		var err error
 		if replay, err = number(v, 0, host.ConsoleReplay); err != nil {
@@ -105,7 +105,7 @@ func newAttachment(ctx context.Context, c *call) *attachment {
 func (a *attachment) join(replay int) error {
 	defer a.cancel()
 	if a.tty {
-		a.notice("console of %s; ~. leaves (with OpenSSH ~~.), ~? helps", clean(a.s.opt.HostName))
+		a.notice("console of %s; ~. leaves (with OpenSSH ~~.), ~? helps", clean(a.s.now().HostName))
 	}
 	// A break by the client's own means (RFC 4335), as OpenSSH's ~B. It is
 	// answered at once and sent by the goroutine that types.
@@ -148,7 +148,7 @@ func (a *attachment) join(replay int) error {
 		a.notice("left the console")
 	}
 	if errors.Is(watching, context.Canceled) {
-		return nil
+		return a.session.ctx.Err() // nil where the person left
 	}
 	return watching
 }

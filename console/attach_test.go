@@ -133,7 +133,7 @@ func TestConsoleRoleChanges(t *testing.T) {
 }
 
 func TestConsoleReplay(t *testing.T) {
-	r := newRig(t, func(_ *rig, _ *host.Parts, o *Options) { o.Config.ConsoleReplay = 10 })
+	r := newRig(t, func(r *rig, _ *host.Parts, _ *Options) { r.config.ConsoleReplay = 10 })
 	c := r.login("ro")
 	past := "0123456789abcdef"
 	w := r.h.Console.Watch(0)

@@ -149,9 +149,11 @@ func (s *session) execute(words []string) (code int, leave bool) {
 		return done, true
 	case errors.Is(err, errUsage):
 		fmt.Fprintln(c.err, cleanText(err.Error()))
+	case errors.Is(err, context.Canceled) && c.session.ctx.Err() != nil: // why is said where the session ends
 	case err != nil && !errors.Is(err, errNotOn):
 		msg := cleanText(err.Error())
-		if !strings.HasPrefix(msg, words[0]+" ") { // the host's errors begin so
+		// Errors of the host and the settings begin so already.
+		if rest, ok := strings.CutPrefix(msg, words[0]); !ok || !strings.HasPrefix(rest, " ") && !strings.HasPrefix(rest, ": ") {
 			msg = clean(words[0]) + ": " + msg
 		}
 		fmt.Fprintln(c.err, msg)
@@ -167,7 +169,7 @@ func (c *call) dispatch(words []string) error {
 	}
 	c.user = u
 	c.by = c.attempt(u.Name)
-	c.origin = host.Origin{Via: via, User: u.Name, Source: c.source.String()}
+	c.origin = host.Origin{Via: Via, User: u.Name, Source: c.source.String()}
 	var err error
 	if c.row, c.args, err = c.s.find(words); err != nil {
 		return err

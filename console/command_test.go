@@ -12,6 +12,7 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // TestExec runs commands in order on one host: what an earlier one changed, a
@@ -282,6 +283,8 @@ func TestExitCodes(t *testing.T) {
 		{errUsage, 2},
 		{host.ErrInvalid, 2},
 		{auth.ErrInvalid, 2},
+		{settings.ErrUnknownPath, 2},
+		{&settings.Error{Problem: "not a number"}, 2},
 		{errors.ErrUnsupported, 3},
 		{host.ErrBusy, 4},
 		{auth.ErrBusy, 4},

@@ -53,8 +53,10 @@ type Settings interface {
 	Paths() []string
 }
 
-// Config holds the front-end's limits. It is part of the settings.
+// Config is what the settings say of the front-end.
 type Config struct {
+	// HostName names the board in the prompt and the banner.
+	HostName string
 	// MaxSessions is how many connections may be logged in at once; 0: 16.
 	MaxSessions int
 	// IdleTimeout closes a connection over whose sessions nothing came or
@@ -73,12 +75,11 @@ type Options struct {
 	Settings Settings
 	// HostKey is an ed25519 key.
 	HostKey gossh.Signer
-	// HostName names the board in the prompt and the banner.
-	HostName string
 	// Version is what the version command shows.
 	Version string
 	Log     *slog.Logger
-	Config  Config
+	// Config is asked at each use, so that a change throws nobody off.
+	Config func() Config
 }
 
 // The limits of connections that have not proved who they are.
@@ -122,14 +123,8 @@ func New(o Options) (*Server, error) {
 	if o.HostKey == nil || o.HostKey.PublicKey().Type() != gossh.KeyAlgoED25519 {
 		return nil, errors.New("ssh: the host key must be an ed25519 key")
 	}
-	if o.Host == nil || o.Auth == nil || o.Log == nil {
-		return nil, errors.New("ssh: Host, Auth and Log must be set")
-	}
-	if o.Config.MaxSessions == 0 {
-		o.Config.MaxSessions = 16
-	}
-	if o.Config.ConsoleReplay == 0 {
-		o.Config.ConsoleReplay = host.ConsoleReplay
+	if o.Host == nil || o.Auth == nil || o.Log == nil || o.Config == nil {
+		return nil, errors.New("ssh: Host, Auth, Log and Config must be set")
 	}
 	s := &Server{opt: o, conns: make(map[*conn]struct{}), logins: make(map[netip.Addr]int)}
 	s.rows = s.table()
@@ -155,18 +150,31 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
+// now is the configuration, its defaults filled in.
+func (s *Server) now() Config {
+	c := s.opt.Config()
+	if c.MaxSessions == 0 {
+		c.MaxSessions = 16
+	}
+	if c.ConsoleReplay == 0 {
+		c.ConsoleReplay = host.ConsoleReplay
+	}
+	return c
+}
+
 // connKey is the ssh.Context key of the *conn.
 type connKey struct{}
 
 func connOf(ctx ssh.Context) *conn { return ctx.Value(connKey{}).(*conn) }
 
-// Serve accepts connections until ctx ends; it then closes every one of them,
+// Serve accepts connections until ctx ends; it then ends every one of them,
 // waits until all that they ran has ended, and returns ctx's error. Any other
 // error means that the listener failed. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	defer func() { s.endAll(func(*conn) error { return errStopping }) }()
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // Accept returns the error that matters
 	defer func() {
@@ -198,7 +206,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		pause = 5 * time.Millisecond
-		c := s.admit(ctx, nc)
+		c := s.admit(nc)
 		if c == nil {
 			_ = nc.Close() // refused; the client sees the end
 			continue
@@ -207,30 +215,36 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// sweep closes connections that are idle, and those of a user who is deleted
-// or disabled as soon as that happens.
-func (s *Server) sweep(ctx context.Context) {
-	every := sweepEvery
-	if idle := s.opt.Config.IdleTimeout; idle > 0 {
-		every = max(min(every, idle/4), time.Millisecond)
+// Why a connection is ended. Its sessions say so to their users.
+var (
+	errStopping = errors.New("the SSH service is stopping")
+	errIdle     = errors.New("nothing came or went for too long")
+	errLockout  = errors.New("the user was deleted or disabled")
+)
+
+// endAll ends each connection for which why has a reason.
+func (s *Server) endAll(why func(*conn) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if reason := why(c); reason != nil {
+			c.end(reason)
+		}
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+}
+
+// sweep ends connections that are idle, and those of a user who is deleted or
+// disabled as soon as that happens.
+func (s *Server) sweep(ctx context.Context) {
 	for {
+		every := sweepEvery
+		if idle := s.now().IdleTimeout; idle > 0 {
+			every = max(min(every, idle/4), time.Millisecond)
+		}
 		changed := s.opt.Auth.Changed()
-		s.mu.Lock()
-		var end []*conn
-		for c := range s.conns {
-			if c.expired() {
-				end = append(end, c)
-			}
-		}
-		s.mu.Unlock()
-		for _, c := range end {
-			c.cancel()
-		}
+		s.endAll((*conn).expired)
 		select {
-		case <-tick.C:
+		case <-time.After(every):
 		case <-changed:
 		case <-ctx.Done():
 			return
@@ -243,8 +257,12 @@ type conn struct {
 	net.Conn
 	s      *Server
 	ctx    context.Context
-	cancel context.CancelFunc
-	source netip.Addr
+	cancel context.CancelFunc // closes the connection
+	// work is for what the sessions run. It ends before ctx, so that they
+	// can still say how they ended, and why.
+	work     context.Context
+	stopWork context.CancelCauseFunc
+	source   netip.Addr
 
 	// These belong to the goroutine that logs in.
 	meta      gossh.ConnMetadata
@@ -256,14 +274,14 @@ type conn struct {
 	full     atomic.Bool            // MaxSessions were there already
 
 	mu       sync.Mutex
-	closed   bool
+	ending   bool // no session may begin any more
 	channels int
 	sessions sync.WaitGroup
 }
 
 // admit makes the conn of an accepted connection, nil where too many others
 // are in the course of logging in.
-func (s *Server) admit(ctx context.Context, nc net.Conn) *conn {
+func (s *Server) admit(nc net.Conn) *conn {
 	var source netip.Addr
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		source = a.AddrPort().Addr().Unmap().WithZone("")
@@ -275,7 +293,8 @@ func (s *Server) admit(ctx context.Context, nc net.Conn) *conn {
 		return nil
 	}
 	c := &conn{Conn: nc, s: s, source: source}
-	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.work, c.stopWork = context.WithCancelCause(c.ctx)
 	c.touch()
 	c.limit = time.AfterFunc(loginLimit, c.cancel)
 	s.conns[c] = struct{}{}
@@ -307,7 +326,7 @@ func (c *conn) serve() {
 		stop()
 		_ = c.Close() // may be closed already
 		c.mu.Lock()
-		c.closed = true
+		c.ending = true
 		c.mu.Unlock()
 		c.sessions.Wait()
 		c.leave()
@@ -323,7 +342,7 @@ func (c *conn) enter(user string) {
 	s.endLogin(c)
 	c.user.Store(&user)
 	c.touch()
-	if s.loggedIn >= s.opt.Config.MaxSessions {
+	if s.loggedIn >= s.now().MaxSessions {
 		// The first session is refused with words, so that the client can
 		// tell this from a wrong password.
 		c.full.Store(true)
@@ -360,28 +379,52 @@ func (s *Server) endLogin(c *conn) {
 
 func (c *conn) touch() { c.activity.Store(time.Now().UnixNano()) }
 
-// expired says that the connection is idle, or its user gone or disabled.
-func (c *conn) expired() bool {
+// expired says why the connection may not stay; nil: it may.
+func (c *conn) expired() error {
 	name := c.user.Load()
 	if name == nil {
-		return false
+		return nil
 	}
-	if idle := c.s.opt.Config.IdleTimeout; idle > 0 && time.Since(time.Unix(0, c.activity.Load())) > idle {
-		return true
+	if idle := c.s.now().IdleTimeout; idle > 0 && time.Since(time.Unix(0, c.activity.Load())) > idle {
+		return errIdle
 	}
-	u, ok := c.s.opt.Auth.User(*name)
-	return !ok || !u.Enabled
+	if u, ok := c.s.opt.Auth.User(*name); !ok || !u.Enabled {
+		return errLockout
+	}
+	return nil
 }
 
-// begin registers a session; end takes it back.
+// farewell is how long the sessions of a connection that ends may take to end
+// by themselves.
+const farewell = time.Second
+
+// end stops what the sessions run and closes the connection once they have
+// told the client how they ended: a command that makes the service stop or
+// start anew has an exit code like any other.
+func (c *conn) end(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending {
+		return
+	}
+	c.ending = true
+	c.stopWork(why)
+	if c.channels == 0 {
+		c.cancel()
+		return
+	}
+	c.limit.Reset(farewell)
+}
+
+// begin registers a session; finish takes it back.
 func (c *conn) begin() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.closed:
+	case c.ending:
 		return errors.New("the connection is closing")
 	case c.full.Load():
-		return fmt.Errorf("%d connections are logged in, which is the limit", c.s.opt.Config.MaxSessions)
+		return fmt.Errorf("%d connections are logged in, which is the limit", c.s.now().MaxSessions)
 	case c.channels >= maxChannels:
 		return fmt.Errorf("a connection may have %d sessions", maxChannels)
 	}
@@ -390,9 +433,12 @@ func (c *conn) begin() error {
 	return nil
 }
 
-func (c *conn) end() {
+func (c *conn) finish() {
 	c.mu.Lock()
 	c.channels--
+	if c.ending && c.channels == 0 {
+		c.cancel()
+	}
 	c.mu.Unlock()
 	c.sessions.Done()
 }

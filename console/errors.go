@@ -6,6 +6,7 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // The exit codes of commands. The help text tells them to users.
@@ -44,6 +45,7 @@ func exitCode(err error) int {
 		{context.DeadlineExceeded, noAnswer},
 		{host.ErrInvalid, badUsage},
 		{auth.ErrInvalid, badUsage},
+		{settings.ErrUnknownPath, badUsage},
 	} {
 		if errors.Is(err, m.err) {
 			return m.code
@@ -51,6 +53,9 @@ func exitCode(err error) int {
 	}
 	if err == nil {
 		return done
+	}
+	if _, isValue := errors.AsType[*settings.Error](err); isValue {
+		return badUsage // what the value is, not what became of it
 	}
 	return failed
 }

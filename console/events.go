@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -50,6 +51,9 @@ func events(ctx context.Context, c *call) error {
 			return nil
 		}
 		if err := log.Wait(ctx, last); err != nil {
+			if errors.Is(context.Cause(ctx), errInterrupted) {
+				return nil // so it is meant to end
+			}
 			return err
 		}
 	}

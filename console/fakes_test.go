@@ -150,8 +150,9 @@ func (f *fakeUsers) of(m map[string]string, name string) string {
 
 // fakeSettings holds strings.
 type fakeSettings struct {
-	mu     sync.Mutex
-	values map[string]string
+	mu      sync.Mutex
+	values  map[string]string
+	changed func() // nil, or called at each change
 }
 
 func (f *fakeSettings) Show(path string) ([]byte, error) {
@@ -174,6 +175,9 @@ func (f *fakeSettings) Set(path, value string, by host.Origin) error {
 		return fmt.Errorf("bmc.json:3:5: %s: %w", path, host.ErrInvalid)
 	}
 	f.values[path] = value + " by " + by.User
+	if f.changed != nil {
+		f.changed()
+	}
 	return nil
 }
 

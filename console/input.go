@@ -95,6 +95,9 @@ func (in *input) onInterrupt(f func()) (old func()) {
 // byte that is one of stop. It returns ctx's error when ctx ends first.
 func (in *input) read(ctx context.Context, p []byte, stop string) (int, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		in.mu.Lock()
 		if len(in.buf) > 0 {
 			n := copy(p, in.buf)
@@ -114,7 +117,6 @@ func (in *input) read(ctx context.Context, p []byte, stop string) (int, error) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return 0, ctx.Err()
 		}
 	}
 }

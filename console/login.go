@@ -30,11 +30,11 @@ func (c *conn) config() *gossh.ServerConfig {
 }
 
 func (c *conn) attempt(name string) auth.Attempt {
-	return auth.Attempt{Via: via, Source: c.source, Name: name}
+	return auth.Attempt{Via: Via, Source: c.source, Name: name}
 }
 
-// via names this front-end in attempts and origins.
-const via = "ssh"
+// Via names this front-end in attempts and origins.
+const Via = "ssh"
 
 func (c *conn) password(password string) bool {
 	if c.passwords++; c.passwords > maxPasswords {

@@ -33,6 +33,7 @@ type rig struct {
 	h        *host.Host
 	users    *fakeUsers
 	settings *fakeSettings
+	config   Config
 	led      *light
 	power    *line
 	serial   *serial
@@ -47,7 +48,7 @@ func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, ni
 
 func newRig(t *testing.T, change func(*rig, *host.Parts, *Options)) *rig {
 	t.Helper()
-	r := &rig{t: t, users: newFakeUsers(), settings: &fakeSettings{values: map[string]string{"host.name": "board"}},
+	r := &rig{t: t, users: newFakeUsers(), config: Config{HostName: "board"}, settings: &fakeSettings{values: map[string]string{"host.name": "board"}},
 		led: &light{changed: make(chan struct{})}, done: make(chan struct{})}
 	opened := make(chan struct{})
 	r.serial = &serial{opened: opened}
@@ -62,7 +63,7 @@ func newRig(t *testing.T, change func(*rig, *host.Parts, *Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opt := Options{Auth: r.users, Settings: r.settings, HostKey: signer, HostName: "board", Version: "1.2.3", Log: discard()}
+	opt := Options{Auth: r.users, Settings: r.settings, HostKey: signer, Config: func() Config { return r.config }, Version: "1.2.3", Log: discard()}
 	if change != nil {
 		change(r, &parts, &opt)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMaxSessions(t *testing.T) {
-	r := newRig(t, func(_ *rig, _ *host.Parts, o *Options) { o.Config.MaxSessions = 2 })
+	r := newRig(t, func(r *rig, _ *host.Parts, _ *Options) { r.config.MaxSessions = 2 })
 	a := r.login("admin")
 	r.login("op")
 	third := r.login("ro")
@@ -143,7 +143,7 @@ func TestLoginLimit(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	r := newRig(t, func(_ *rig, _ *host.Parts, o *Options) { o.Config.IdleTimeout = 50 * time.Millisecond })
+	r := newRig(t, func(r *rig, _ *host.Parts, _ *Options) { r.config.IdleTimeout = 50 * time.Millisecond })
 	c := r.login("admin")
 	x := r.terminal(c, true, "")
 	select {
@@ -151,6 +151,7 @@ func TestIdle(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("an idle session stays open")
 	}
+	x.expect("board: nothing came or went for too long\r\n")
 }
 
 func TestExpired(t *testing.T) {
@@ -160,16 +161,16 @@ func TestExpired(t *testing.T) {
 		user string
 		idle time.Duration
 		last time.Time
-		want bool
+		want error
 	}{
-		{"", time.Hour, now.Add(-2 * time.Hour), false}, // has not logged in: another limit
-		{"admin", 0, now.Add(-48 * time.Hour), false},
-		{"admin", time.Hour, now.Add(-time.Minute), false},
-		{"admin", time.Hour, now.Add(-2 * time.Hour), true},
-		{"off", 0, now, true},
-		{"gone", 0, now, true},
+		{"", time.Hour, now.Add(-2 * time.Hour), nil}, // has not logged in: another limit
+		{"admin", 0, now.Add(-48 * time.Hour), nil},
+		{"admin", time.Hour, now.Add(-time.Minute), nil},
+		{"admin", time.Hour, now.Add(-2 * time.Hour), errIdle},
+		{"off", 0, now, errLockout},
+		{"gone", 0, now, errLockout},
 	} {
-		c := &conn{s: &Server{opt: Options{Auth: users, Config: Config{IdleTimeout: tt.idle}}}}
+		c := &conn{s: &Server{opt: Options{Auth: users, Config: func() Config { return Config{IdleTimeout: tt.idle} }}}}
 		c.activity.Store(tt.last.UnixNano())
 		if tt.user != "" {
 			c.user.Store(&tt.user)
@@ -198,6 +199,7 @@ func TestUserGone(t *testing.T) {
 			if err := tt.do(); err != nil {
 				t.Fatal(err)
 			}
+			x.expect("board: the user was deleted or disabled\r\n")
 			_ = c.Wait() // the end itself is what is tested
 			if _, _, code := r.exec(admin, "version", ""); code != 0 {
 				t.Error("another user's connection is gone too")
@@ -241,6 +243,80 @@ func TestServeEnds(t *testing.T) {
 		}
 	})
 	noMore(t, before)
+}
+
+// A command that makes the service start anew, as a changed setting does, ends
+// like any other, and whoever is there is told.
+func TestServeEndsByCommand(t *testing.T) {
+	r := newRig(t, nil)
+	r.settings.changed = r.stop
+	r.h.Events.Add(host.Event{Kind: "test.one", Message: "Here."}) // for events to show
+	c := r.login("admin")
+	console := r.terminal(c, true, "console")
+	others := map[*terminal]string{
+		r.terminal(c, true, ""):           "board: the SSH service is stopping\r\n",
+		console:                           "[left the console]\r\n\r\x1b[Kboard: the SSH service is stopping\r\n",
+		r.terminal(c, false, "events -f"): "board: the SSH service is stopping\n",
+	}
+	script := r.terminal(c, false, "")
+	for x := range others {
+		r.until("its beginning", func() bool { return x.all() != "" })
+	}
+	stdout, stderr, code := r.exec(c, "settings set host.name new", "")
+	if stdout != "" || stderr != "" || code != done {
+		t.Errorf("got %q, %q, exit code %d, want an exit code of %d and no words", stdout, stderr, code, done)
+	}
+	for x, want := range others {
+		x.expect(want)
+	}
+	script.expect("board: the SSH service is stopping\n")
+	for _, cut := range []*terminal{script, console} {
+		if code := cut.wait(); code != failed {
+			t.Errorf("what was cut off: exit code %d, want %d", code, failed)
+		}
+	}
+	if err := c.Wait(); err == nil {
+		t.Error("the connection stays open")
+	}
+}
+
+// A client that takes no more output does not hold up the end.
+func TestServeEndsStuckClient(t *testing.T) {
+	r := newRig(t, nil)
+	s, err := r.login("admin").NewSession()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody reads its output, of which the window takes 2 MiB.
+	if _, err := s.StdoutPipe(); err != nil {
+		t.Fatal(err)
+	}
+	in, err := s.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Shell(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for err == nil {
+			_, err = io.WriteString(in, "help\n") // fails when the connection ends
+		}
+	}()
+	r.until("its output stuck", func() bool {
+		r.s.mu.Lock()
+		defer r.s.mu.Unlock()
+		for c := range r.s.conns {
+			return time.Since(time.Unix(0, c.activity.Load())) > 200*time.Millisecond
+		}
+		return false
+	})
+	r.stop()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		t.Error("Serve does not end")
+	}
 }
 
 // noMore waits until no more goroutines run than before: those of the SSH

@@ -2,6 +2,8 @@ package console
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"sync"
@@ -38,13 +40,13 @@ func (c *conn) openSession(nc gossh.NewChannel) {
 		_ = nc.Reject(gossh.ResourceShortage, err.Error()) // the connection's end is seen elsewhere
 		return
 	}
-	defer c.end()
+	defer c.finish()
 	ch, reqs, err := nc.Accept()
 	if err != nil {
 		return
 	}
 	s := &session{conn: c, ch: ch, in: newInput(), user: *c.user.Load()}
-	s.ctx, s.cancel = context.WithCancel(c.ctx)
+	s.ctx, s.cancel = context.WithCancel(c.work)
 	s.keys = &keyboard{in: s.in, ctx: s.ctx}
 	s.term = term.NewTerminal(struct {
 		io.Reader
@@ -133,6 +135,11 @@ func (s *session) serve(shell bool, command string) {
 			s.s.opt.Log.Error("ssh: panic", "user", s.user, "panic", r, "stack", string(debug.Stack()))
 		}
 		// Any of these fails when the client is already gone.
+		why := context.Cause(s.work)
+		finished := !shell && code == done // nothing was cut short
+		if why != nil && !errors.Is(why, context.Canceled) && !finished {
+			s.sayEnd(why)
+		}
 		_ = s.ch.CloseWrite()
 		_, _ = s.ch.SendRequest("exit-status", false, gossh.Marshal(struct{ Status uint32 }{uint32(code)}))
 		_ = s.ch.Close()
@@ -146,6 +153,15 @@ func (s *session) serve(shell bool, command string) {
 	default:
 		code = s.script()
 	}
+}
+
+// sayEnd tells the person why the connection is about to end.
+func (s *session) sayEnd(why error) {
+	w, begin, end := s.ch.Stderr(), "", "\n"
+	if s.tty {
+		w, begin, end = s.ch, "\r\x1b[K", "\r\n" // a terminal has no second stream, and may show a prompt
+	}
+	_, _ = fmt.Fprintf(w, "%s%s: %s%s", begin, clean(s.s.now().HostName), why, end) // the client may be gone
 }
 
 // setBreak sets what a break request does.

@@ -33,6 +33,7 @@ func (s *Server) settingsRows() []row {
 	}, {
 		name: "settings set", args: "PATH VALUE", role: auth.Administrator, words: paths,
 		does: "change a setting",
+		more: "VALUE is JSON, or a word that needs no quotes: 5s, true, [\"a\", \"b\"].",
 		run: func(_ context.Context, c *call) error {
 			if err := c.counts(2, 2); err != nil {
 				return err

@@ -14,8 +14,8 @@ import (
 // prompt is the command line for a person at a terminal.
 func (s *session) prompt() int {
 	st := s.s.opt.Host.Power.Status()
-	fmt.Fprintf(s.term, "%s: the host is %s since %s.\nType help for the commands.\n", clean(s.s.opt.HostName), st.State, stamp(st.Since))
-	s.term.SetPrompt(clean(s.s.opt.HostName) + "> ")
+	fmt.Fprintf(s.term, "%s: the host is %s since %s.\nType help for the commands.\n", clean(s.s.now().HostName), st.State, stamp(st.Since))
+	s.term.SetPrompt(clean(s.s.now().HostName) + "> ")
 	s.term.AutoCompleteCallback = s.complete
 	code := done
 	for {
@@ -25,7 +25,11 @@ func (s *session) prompt() int {
 			continue
 		}
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
+			s.term.SetPrompt("") // else the Terminal shows it once more
 			fmt.Fprintln(s.term)
+			if s.ctx.Err() != nil {
+				return failed
+			}
 			return code
 		}
 		var leave bool
@@ -44,7 +48,9 @@ func (s *session) script() int {
 			return code
 		}
 		if err != nil {
-			fmt.Fprintln(s.ch.Stderr(), err)
+			if !errors.Is(err, context.Canceled) { // why it ends is said elsewhere
+				fmt.Fprintln(s.ch.Stderr(), err)
+			}
 			return failed
 		}
 		var leave bool

@@ -90,7 +90,9 @@ func TestShell(t *testing.T) {
 	r.h.Events.Add(host.Event{Kind: "test.one", Message: "Here."})
 	x.expect("test.one: Here.\r\n")
 	x.typ("bogus\r\x03")
-	x.expect("events: interrupted\r\n")
+	if got := x.expect("board> "); strings.Contains(got, "events") {
+		t.Errorf("Ctrl-C, which is how to leave, is told as an error: %q", got)
+	}
 	x.typ("version\r")
 	x.expect("nitrino 1.2.3\r\n")
 	if strings.Contains(x.all(), "bogus") {
@@ -118,6 +120,10 @@ func TestShellCtrlD(t *testing.T) {
 	x.typ("\x04")
 	if code := x.wait(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+	<-x.end
+	if got := x.all(); strings.HasSuffix(got, "> ") {
+		t.Errorf("a prompt stays behind: %q", got)
 	}
 }
 

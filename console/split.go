@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,7 +12,9 @@ var errQuote = errors.New("a quote or a backslash at the end is not complete")
 // split cuts a command line into words. Spaces and tabs part words; between
 // single quotes everything stands for itself; between double quotes a
 // backslash before " or \ is taken away; elsewhere a backslash makes the next
-// character an ordinary one. Nothing else is special.
+// character an ordinary one. A word that begins with [ or { and is JSON stands
+// for itself, as far as the JSON goes: ssh takes a shell's quotes away, and
+// nobody should have to quote twice. Nothing else is special.
 func split(line string) ([]string, error) {
 	words, open := splitOpen(line)
 	if open != "" {
@@ -28,6 +31,16 @@ func splitOpen(line string) (words []string, open string) {
 	var quote byte
 	for i := 0; i < len(line); i++ {
 		c := line[i]
+		if !in && (c == '[' || c == '{') {
+			var value json.RawMessage
+			d := json.NewDecoder(strings.NewReader(line[i:]))
+			if d.Decode(&value) == nil {
+				word.Write(value)
+				in = true
+				i += int(d.InputOffset()) - 1
+				continue
+			}
+		}
 		switch {
 		case quote == 0 && (c == ' ' || c == '\t'):
 			if in {

@@ -28,6 +28,12 @@ func TestSplit(t *testing.T) {
 		{`\'`, []string{"'"}, false},
 		{`#x`, []string{"#x"}, false},
 		{`set x '{"a": 1}'`, []string{"set", "x", `{"a": 1}`}, false},
+		{`set x {"a": ["1", "2 3"]}`, []string{"set", "x", `{"a": ["1", "2 3"]}`}, false},
+		{` ["a b"] x`, []string{`["a b"]`, "x"}, false},
+		{`[1]2`, []string{"[1]2"}, false},
+		{`a["b c"]`, []string{"a[b c]"}, false},
+		{`["a b`, nil, true},
+		{`[a "b"]`, []string{"[a", "b]"}, false},
 		{"ü 'é'", []string{"ü", "é"}, false},
 		{`'a`, nil, true},
 		{`"a`, nil, true},
@@ -45,7 +51,7 @@ func TestSplit(t *testing.T) {
 }
 
 func FuzzSplit(f *testing.F) {
-	for _, s := range []string{`a 'b c' "d\"e"`, `''`, `a\ b`, "x\x00y", `"`} {
+	for _, s := range []string{`a 'b c' "d\"e"`, `''`, `a\ b`, "x\x00y", `"`, `["a b"]'c'`, `{"a":"\""} b`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, line string) {

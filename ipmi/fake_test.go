@@ -18,28 +18,31 @@ import (
 type fakeAccounts struct {
 	mu      sync.Mutex
 	users   map[string]fakeUser
+	version uint64   // of the newest user
 	results []string // "name ok" and "name denied", in order
 }
 
 type fakeUser struct {
-	secret string
-	role   auth.Role
+	secret  string
+	role    auth.Role
+	version uint64
 }
 
 func newAccounts() *fakeAccounts {
 	return &fakeAccounts{users: map[string]fakeUser{
-		"admin":    {"secret-20-characters", auth.Administrator},
-		"operator": {"operators-secret", auth.Operator},
-		"reader":   {"readers-secret", auth.ReadOnly},
+		"admin":    {secret: "secret-20-characters", role: auth.Administrator},
+		"operator": {secret: "operators-secret", role: auth.Operator},
+		"reader":   {secret: "readers-secret", role: auth.ReadOnly},
 	}}
 }
 
-func (a *fakeAccounts) Secret(t auth.Attempt) (secret [20]byte, role auth.Role, known bool) {
+func (a *fakeAccounts) Secret(t auth.Attempt) (s auth.Secret, known bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u, known := a.users[t.Name]
-	copy(secret[:], u.secret)
-	return secret, u.role, known
+	copy(s.Key[:], u.secret)
+	s.Role, s.Version = u.role, u.version
+	return s, known
 }
 
 func (a *fakeAccounts) SecretResult(t auth.Attempt, ok bool) {
@@ -62,7 +65,7 @@ func (a *fakeAccounts) User(name string) (auth.User, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u, ok := a.users[name]
-	return auth.User{Name: name, Role: u.role, Enabled: ok, IPMI: ok}, ok
+	return auth.User{Name: name, Role: u.role, Enabled: ok, IPMI: ok, IPMIVersion: u.version}, ok
 }
 
 func (a *fakeAccounts) Users() (all []auth.User) {
@@ -86,6 +89,8 @@ func (a *fakeAccounts) set(name string, u fakeUser) {
 	if u.role == "" {
 		delete(a.users, name)
 	} else {
+		a.version++
+		u.version = a.version
 		a.users[name] = u
 	}
 }

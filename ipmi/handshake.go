@@ -2,9 +2,7 @@ package ipmi
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"time"
 
@@ -14,9 +12,7 @@ import (
 // fakeKey stands in for the key of a user who is not there: the same at each
 // try until the board restarts, as a real one would be.
 func (s *Server) fakeKey(username string) (key [20]byte) {
-	m := hmac.New(sha256.New, s.bootKey[:])
-	m.Write([]byte(username))
-	copy(key[:], m.Sum(nil))
+	copy(key[:], s.suites[0].hmac(s.bootKey[:], []byte(username)))
 	return key
 }
 
@@ -30,8 +26,6 @@ func (s *Server) openSession(b, p []byte, from *peer, now time.Time) []byte {
 	if status == statusOK {
 		if chosen = s.chooseSuite(&r); chosen == nil {
 			status = statusNoCipherSuite
-		} else if s.table.full() {
-			status = statusNoResources
 		}
 	}
 	if status != statusOK {
@@ -91,19 +85,18 @@ func (s *Server) rakp1(b, p []byte, from *peer, now time.Time) []byte {
 		guid: s.systemGUID, role: r.role, username: username,
 	}
 	_, _ = rand.Read(login.exchange.random[:]) // it never fails, says its documentation
-	secret, role, known := s.accounts.Secret(login.attempt())
-	login.key, login.known, login.role = secret, known, role
+	login.secret, login.known = s.accounts.Secret(login.attempt())
 	choice := 0
-	if !known {
+	if !login.known {
 		choice = 1
 	}
-	subtle.ConstantTimeCopy(choice, login.key[:], fake[:])
-	login.userLimit = privilegeOf(role)
+	subtle.ConstantTimeCopy(choice, login.secret.Key[:], fake[:])
+	login.userLimit = privilegeOf(login.secret.Role)
 
 	answer := appendStatus(nil, r.tag, statusOK, login.consoleID)
 	answer = append(answer, login.exchange.random[:]...)
 	answer = append(answer, login.exchange.guid[:]...)
-	answer = append(answer, login.exchange.code2(login.suite, login.key[:])...)
+	answer = append(answer, login.exchange.code2(login.suite, login.secret.Key[:])...)
 	login.state = stateRAKP2
 	login.remember(p, answer)
 	return append(b, answer...)
@@ -117,12 +110,12 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 		return nil
 	}
 	login := s.table.login(r.id, from.addr)
-	if login == nil || login.state == stateOpened {
+	if login == nil {
 		return appendStatus(b, r.tag, statusInvalidSession, 0)
 	}
 	if login.state != stateRAKP2 {
-		// RAKP 4 was lost, or somebody forges: only the very same message is
-		// answered, and nothing changes.
+		// It comes too early, or RAKP 4 was lost, or somebody forges: only the
+		// very same message is answered, and nothing changes.
 		if bytes.Equal(p[1:], login.request) {
 			return appendAgain(b, r.tag, login.answer)
 		}
@@ -139,10 +132,13 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 		return nil
 	}
 
-	x, key := &login.exchange, login.key[:]
+	x, key := &login.exchange, login.secret.Key[:]
 	genuine := subtle.ConstantTimeCompare(x.code3(login.suite, key), r.code) == 1 && login.known
-	*judged = verdict{attempt: login.attempt(), decided: true, ok: genuine}
+	// Since RAKP 1 a lock may have begun, or the user have changed.
+	again, known := s.accounts.Secret(login.attempt())
+	genuine = genuine && known && again.Version == login.secret.Version
 	if !genuine {
+		*judged = verdict{attempt: login.attempt(), decided: true}
 		answer := appendStatus(nil, r.tag, statusInvalidICV, login.consoleID)
 		login.state = stateRefused
 		login.remember(p, answer)
@@ -157,9 +153,16 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 		s.log.Error("IPMI session keys", "error", err)
 		return appendStatus(b, r.tag, statusNoResources, login.consoleID)
 	}
+	if s.table.count >= s.table.slots {
+		if idlest := s.table.room(x.username); idlest != nil {
+			s.table.end(idlest, now)
+			s.closed(idlest, "slot needed")
+		}
+	}
 	if !s.table.activate(login) {
 		return appendStatus(b, r.tag, statusNoResources, login.consoleID)
 	}
+	*judged = verdict{attempt: login.attempt(), decided: true, ok: true}
 	login.sealer = sealer
 	login.lastUsed = now
 	login.window = newWindow()
@@ -172,7 +175,7 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 	answer := appendStatus(nil, r.tag, statusOK, login.consoleID)
 	answer = append(answer, x.code4(login.suite, sik)...)
 	login.remember(p, answer)
-	login.key = [20]byte{}
+	login.secret.Key = [20]byte{}
 	return append(b, answer...)
 }
 

@@ -140,7 +140,8 @@ func TestHoleUnknownUser(t *testing.T) {
 		code()
 		// With the same input the key behind the code must be the same. The
 		// session's IDs and random numbers differ, so the key itself is asked.
-		got.Fixed = b.fakeKey(user) == b.fakeKey(user) && b.fakeKey(user) != b.fakeKey(user+"x")
+		first := b.fakeKey(user)
+		got.Fixed = first == b.fakeKey(user) && first != b.fakeKey(user+"x")
 		return got
 	}
 	known, unknown := measure("admin"), measure("nobody")
@@ -225,6 +226,11 @@ func TestOpenSessionRefusals(t *testing.T) {
 	} {
 		if r := c.body(c.send(plain(0x10, test.body)), 0x11); r[1] != test.want {
 			t.Errorf("%s: status %02Xh, want %02Xh", test.name, r[1], test.want)
+		}
+	}
+	for _, flags := range []byte{0x40, 0x80, 0xC0} { // there are no keys yet
+		if out := c.send(plain(0x10|flags, good)); len(out) != 0 {
+			t.Errorf("a request with flags %02Xh was answered: % X", flags, out)
 		}
 	}
 	if out := c.send(plain(0x10, good[:7])); len(out) != 0 {

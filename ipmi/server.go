@@ -76,9 +76,9 @@ func (c Config) Validate() error {
 // Accounts are the users as this package needs them; *auth.Auth is one. None
 // of it may block.
 type Accounts interface {
-	// Secret is asked before anything is proved; known is false for all who
-	// may not log in.
-	Secret(t auth.Attempt) (secret [20]byte, role auth.Role, known bool)
+	// Secret is asked before anything is proved, and again when it is; known
+	// is false for all who may not log in.
+	Secret(t auth.Attempt) (s auth.Secret, known bool)
 	// SecretResult tells whether the login asked about succeeded.
 	SecretResult(t auth.Attempt, ok bool)
 	User(name string) (auth.User, bool)
@@ -166,8 +166,6 @@ type Server struct {
 	bootOptions bootOptions
 	light       light
 
-	tasks sync.WaitGroup // commands that wait
-
 	mu      sync.Mutex
 	table   *table
 	logins  *limiter
@@ -246,7 +244,6 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 	stop()
 	cancel()
 	sweeper.Wait()
-	s.tasks.Wait()
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -255,6 +252,7 @@ func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
 
 func (s *Server) receive(k *socket) error {
 	w := newWorker(s)
+	defer w.tasks.Wait()
 	for {
 		n, err := k.read(w)
 		switch {
@@ -294,7 +292,7 @@ func (s *Server) expire(now time.Time) {
 		if x == nil {
 			continue
 		}
-		if u, ok := s.accounts.User(x.exchange.username); !ok || !u.Enabled || !u.IPMI || u.Role != x.role {
+		if u, ok := s.accounts.User(x.exchange.username); !ok || u.IPMIVersion != x.secret.Version {
 			s.table.end(x, now)
 			s.closed(x, "user changed")
 		}

@@ -35,8 +35,8 @@ type session struct {
 	// The handshake. The last request and answer are kept for a console that
 	// lost the answer and asks again.
 	exchange  exchange
-	key       [20]byte
-	known     bool // the user exists, may log in, and key is the user's own
+	secret    auth.Secret // its key is gone when the session is active
+	known     bool        // the user exists, may log in, and secret is the user's own
 	userLimit Privilege
 	request   []byte
 	answer    []byte
@@ -44,7 +44,6 @@ type session struct {
 	// An active session.
 	handle    byte // 1 and up, for Get Session Info
 	privilege Privilege
-	role      auth.Role
 	window    window
 	sent      uint32 // sequence of the last packet sent
 	sealer    *sealer
@@ -112,8 +111,8 @@ func (w *window) take(seq uint32) {
 }
 
 const (
-	// replyAge is how long a command that changes something is recognised
-	// when it comes again. ipmitool's last try comes 6 s after its first, and
+	// replyAge is how long after its answer a command that changes something is
+	// recognised when it comes again. ipmitool's last try comes 6 s after its first, and
 	// FreeIPMI tries each second. A console uses its 64 numbers again after
 	// that many commands, and some use one for all; so whatever other command
 	// comes under a number makes it new at once.
@@ -126,7 +125,7 @@ const (
 // changes something: a console that lost the answer sends the command in a new
 // packet, and it must not run again.
 type reply struct {
-	at      time.Time // zero: nothing to repeat
+	at      time.Time // of the answer; zero: nothing to repeat
 	command uint32
 	digest  uint64 // of the request's data
 	running bool   // not answered yet
@@ -141,14 +140,15 @@ func (m *message) commandKey() uint32 {
 }
 
 func (r *reply) repeats(m *message, seed maphash.Seed, now time.Time) bool {
-	return !r.at.IsZero() && now.Sub(r.at) < replyAge && r.command == m.commandKey() && r.digest == maphash.Bytes(seed, m.data)
+	recent := r.running || !r.at.IsZero() && now.Sub(r.at) < replyAge
+	return recent && r.command == m.commandKey() && r.digest == maphash.Bytes(seed, m.data)
 }
 
-func (r *reply) begin(m *message, seed maphash.Seed, now time.Time) {
-	*r = reply{at: now, command: m.commandKey(), digest: maphash.Bytes(seed, m.data), running: true}
+func (r *reply) begin(m *message, seed maphash.Seed) {
+	*r = reply{command: m.commandKey(), digest: maphash.Bytes(seed, m.data), running: true}
 }
 
-func (r *reply) finish(code completionCode, data []byte) {
-	r.running, r.code = false, code
+func (r *reply) finish(now time.Time, code completionCode, data []byte) {
+	r.at, r.running, r.code = now, false, code
 	r.n = copy(r.data[:], data)
 }

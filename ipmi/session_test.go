@@ -118,10 +118,23 @@ func TestDropped(t *testing.T) {
 		f(&x)
 		return x.seal(102, 0xC0, cycle)
 	}
+	// sealed is a packet that is right but for one byte before the AuthCode.
+	sealed := func(seq uint32, fromEnd int, value byte) []byte {
+		p := c.seal(seq, 0xC0, cycle)
+		at := len(p) - c.codeLen()
+		p[at-fromEnd] = value
+		copy(p[at:], c.mac(c.k1, p[4:at])[:c.codeLen()])
+		return p
+	}
+	long := request(5, NetFnApp, 0x01, make([]byte, 8)...) // 15 bytes
 	for _, test := range []struct {
 		name   string
 		packet []byte
 	}{
+		{"next header, with its AuthCode", sealed(120, 1, 6)},
+		{"integrity pad of another length, with its AuthCode", sealed(121, 2, 9)},
+		{"says authenticated only, and is encrypted, too", c.seal(122, 0x40, cycle)},
+		{"confidentiality pad of 16, in order", c.frame(123, 0xC0, c.encrypt(append(long, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 16)))},
 		{"clear text", clearText(0x00)},
 		{"says encrypted and authenticated, and is not", clearText(0xC0)},
 		{"authenticated, not encrypted", c.frame(103, 0x40, cycle)},
@@ -149,7 +162,7 @@ func TestDropped(t *testing.T) {
 	if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
 		t.Errorf("the session is gone: %v", code)
 	}
-	b.tasks.Wait()
+	c.w.tasks.Wait()
 	if got := b.host.calls(); len(got) != 0 {
 		t.Errorf("the host was asked %q", got)
 	}
@@ -258,6 +271,8 @@ func TestCloseSession(t *testing.T) {
 	b := newBMC(t)
 	admin := b.console(t, "192.0.2.1:1").at(PrivilegeAdministrator)
 	op := b.console(t, "192.0.2.1:2").at(PrivilegeOperator)
+	login := b.console(t, "192.0.2.1:3")
+	login.open()
 	for _, test := range []struct {
 		name string
 		c    *console
@@ -268,6 +283,7 @@ func TestCloseSession(t *testing.T) {
 		{"operator, nobody's", op, le32(1), codePrivilege},
 		{"operator, by another's handle", op, []byte{0, 0, 0, 0, 1}, codePrivilege},
 		{"administrator, nobody's", admin, le32(1), codeNoSuchSession},
+		{"administrator, a login's", admin, le32(login.id), codeNoSuchSession},
 		{"no such handle", admin, []byte{0, 0, 0, 0, 9}, codeNoSuchHandle},
 		{"ID and handle", admin, append(le32(op.id), 1), codeLength},
 		{"administrator, another's by handle", admin, []byte{0, 0, 0, 0, 2}, codeOK},
@@ -286,6 +302,9 @@ func TestCloseSession(t *testing.T) {
 	}
 	if out := admin.send(admin.next(request(admin.rqSeq+1, NetFnApp, 0x3C, le32(admin.id)...))); len(out) != 0 {
 		t.Error("a closed session takes a new command")
+	}
+	if r := admin.rakp3(); r[1] != statusInvalidSession {
+		t.Errorf("RAKP 3 of a closed session: status %02Xh, want %02Xh", r[1], statusInvalidSession)
 	}
 }
 

@@ -33,7 +33,7 @@ func (s *Server) setSessionPrivilege(c *call) completionCode {
 // closeSession: section 22.19. Everybody may close the session of the request,
 // administrators any.
 func (s *Server) closeSession(c *call) completionCode {
-	target := c.session
+	var target *session
 	id := binary.LittleEndian.Uint32(c.data)
 	switch {
 	case id == 0 && len(c.data) == 5:
@@ -43,9 +43,7 @@ func (s *Server) closeSession(c *call) completionCode {
 	case len(c.data) == 5:
 		return codeLength
 	default:
-		if target = s.table.byID[id]; target == nil || target.state != stateActive {
-			target = nil
-		}
+		target = s.activeByID(id)
 	}
 	if target != c.session && c.session.privilege < PrivilegeAdministrator {
 		return codePrivilege // also where there is none: IDs are not to be guessed
@@ -56,6 +54,14 @@ func (s *Server) closeSession(c *call) completionCode {
 	s.table.end(target, c.now)
 	s.closed(target, "closed by "+c.session.exchange.username)
 	return codeOK
+}
+
+// activeByID returns the active session of an ID, or nil.
+func (s *Server) activeByID(id uint32) *session {
+	if x := s.table.byID[id]; x != nil && x.state == stateActive {
+		return x
+	}
+	return nil
 }
 
 func (s *Server) byHandle(h byte) *session {
@@ -74,9 +80,7 @@ func (s *Server) getSessionInfo(c *call) completionCode {
 	case which == 0xFE && len(c.data) == 2:
 		x = s.byHandle(c.data[1])
 	case which == 0xFF && len(c.data) == 5:
-		if x = s.table.byID[binary.LittleEndian.Uint32(c.data[1:])]; x != nil && x.state != stateActive {
-			x = nil
-		}
+		x = s.activeByID(binary.LittleEndian.Uint32(c.data[1:]))
 	case which >= 0xFE || len(c.data) != 1:
 		return codeLength
 	default: // the n-th active one

@@ -13,7 +13,7 @@ const (
 	// handshakeLimit ends a login that stalls. FreeIPMI gives up after 20 s.
 	handshakeLimit = 20 * time.Second
 	// Logins under way, in all and from one source. At the limit the oldest
-	// that has proved nothing makes room, so that a flood pushes out itself;
+	// that waits for no RAKP 3 makes room, so that a flood pushes out itself;
 	// a real login takes milliseconds.
 	maxPending          = 128
 	maxPendingPerSource = 32
@@ -49,19 +49,17 @@ func (t *table) newID() uint32 {
 	}
 }
 
-func (t *table) full() bool { return t.count >= t.slots }
-
 // open adds a login.
 func (t *table) open(s *session) {
 	same, oldest, oldestSame := 0, -1, -1
 	for i, p := range t.pending {
-		unproved := p.state == stateOpened
-		if unproved && oldest < 0 {
+		idle := p.state != stateRAKP2
+		if idle && oldest < 0 {
 			oldest = i
 		}
 		if p.source == s.source {
 			same++
-			if unproved && oldestSame < 0 {
+			if idle && oldestSame < 0 {
 				oldestSame = i
 			}
 		}
@@ -103,9 +101,36 @@ func (t *table) login(id uint32, from netip.AddrPort) *session {
 	return s
 }
 
+// room returns a session that can give its slot to a new one of user, nil where
+// there is none: the longest silent one of the user with the most, if those are
+// more than user would have. So nobody keeps the others out.
+func (t *table) room(user string) (idlest *session) {
+	count := map[string]int{user: 1}
+	for _, x := range t.active {
+		if x != nil {
+			count[x.exchange.username]++
+		}
+	}
+	most := user
+	for name, n := range count {
+		if n > count[most] {
+			most = name
+		}
+	}
+	if most == user {
+		return nil
+	}
+	for _, x := range t.active {
+		if x != nil && x.exchange.username == most && (idlest == nil || x.lastUsed.Before(idlest.lastUsed)) {
+			idlest = x
+		}
+	}
+	return idlest
+}
+
 // activate makes a login a session; false where no slot is free.
 func (t *table) activate(s *session) bool {
-	if t.full() {
+	if t.count >= t.slots {
 		return false
 	}
 	for h := 1; h <= t.slots; h++ {

@@ -2,6 +2,7 @@ package ipmi
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type worker struct {
 	from    peer
 	call    call
 	verdict verdict
+	tasks   sync.WaitGroup // commands that wait
 }
 
 func newWorker(s *Server) *worker { return &worker{s: s} }
@@ -161,23 +163,27 @@ func (w *worker) command(x *session, p []byte, now time.Time) []byte {
 	if x.state != stateActive {
 		return nil
 	}
-	*known = reply{}
+	if !known.running {
+		*known = reply{}
+	}
 	w.call = call{reply: w.reply[:0], now: now, session: x}
 	cmd, code := w.s.find(&m, x)
 	switch {
 	case cmd == nil:
 	case cmd.Conduct == Reads:
 		code = w.s.perform(cmd, &w.call, &m)
+	case known.running: // another command: its number is to be kept for that one
+		code = codeBusy
 	case cmd.Conduct == Changes:
 		w.call.origin = x.origin()
-		known.begin(&m, w.s.seed, now)
+		known.begin(&m, w.s.seed)
 		code = w.s.perform(cmd, &w.call, &m)
-		known.finish(code, w.call.reply)
+		known.finish(now, code, w.call.reply)
 	case w.s.waiting >= maxWaiting:
 		code = codeBusy
 	default:
-		known.begin(&m, w.s.seed, now)
-		w.s.wait(x, cmd, m, now)
+		known.begin(&m, w.s.seed)
+		w.wait(x, cmd, m, now)
 		return nil
 	}
 	return w.answer(x, &m, code, w.call.reply)
@@ -188,20 +194,19 @@ func (w *worker) answer(x *session, m *message, code completionCode, data []byte
 }
 
 // wait runs a command that may take its time. The lock is held.
-func (s *Server) wait(x *session, cmd *Command, m message, now time.Time) {
+func (w *worker) wait(x *session, cmd *Command, m message, now time.Time) {
+	s := w.s
 	m.data = append([]byte(nil), m.data...)
 	c := call{now: now, origin: x.origin()}
 	s.waiting++
-	s.tasks.Go(func() {
+	w.tasks.Go(func() {
 		code := s.perform(cmd, &c, &m)
 		if code == codeBusy || code == codeUnspecified {
 			s.log.Info("IPMI command refused", "command", cmd.Name, "code", code, "origin", c.origin.String())
 		}
 		s.mu.Lock()
 		s.waiting--
-		if known := &x.replies[m.rqSeq]; known.running && known.repeats(&m, s.seed, now) {
-			known.finish(code, c.reply)
-		}
+		x.replies[m.rqSeq].finish(time.Now(), code, c.reply)
 		packet := x.seal(make([]byte, 0, maxPacket), payloadIPMI, appendResponse(nil, &m, code, c.reply))
 		to := x.peer
 		s.mu.Unlock()

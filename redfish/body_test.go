@@ -75,7 +75,12 @@ func FuzzBody(f *testing.F) {
 				continue
 			}
 			for _, now := range []host.BootOverride{{Target: host.BootDefault}, {Target: host.BootCD, Continuous: true}} {
-				want, problems := parseBoot(given, newBoot(targets, now), now)
+				shown := newBoot(targets, now)
+				sent, problems := bootValues(given, shown.Targets)
+				if problems != nil {
+					continue
+				}
+				want, problems := parseBoot(sent, shown, now)
 				if problems == nil && want.Target != host.BootDefault && want.Target != host.BootPXE && want.Target != host.BootCD {
 					t.Errorf("target %q", want.Target)
 				}

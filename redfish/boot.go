@@ -47,19 +47,27 @@ func (s *Service) setBoot(value any, o host.Origin) (bool, []message) {
 		return false, []message{propertyValueTypeError(value, "Boot").about(pointer("Boot"))}
 	}
 	now := s.host.Boot.Get()
-	want, problems := parseBoot(given, newBoot(s.host.Boot.Targets(), now), now)
+	shown := newBoot(s.host.Boot.Targets(), now)
+	sent, problems := bootValues(given, shown.Targets)
+	if problems != nil {
+		return false, problems
+	}
+	want, problems := parseBoot(sent, shown, now)
 	if problems != nil {
 		return false, problems
 	}
 	switch err := s.host.Boot.Set(want, o); {
-	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, host.ErrInvalid):
+	case errors.Is(err, errors.ErrUnsupported) && want.Mode != host.BootModeDefault:
+		// The target is one that the host offers, so it is the mode.
+		return false, []message{propertyValueNotInList(string(want.Mode), bootMode).about(pointer("Boot", bootMode))}
+	case errors.Is(err, errors.ErrUnsupported):
 		return false, []message{propertyValueNotInList(string(want.Target), bootTarget).about(pointer("Boot", bootTarget))}
 	case err != nil:
 		return false, []message{s.notUpdated("Boot", err)}
 	}
-	if want.Mode != host.BootModeDefault && s.host.Boot.Get().Mode != want.Mode {
-		// A mode without a target is not kept. What else was asked for is done.
-		return true, []message{propertyValueConflict(bootMode, bootTarget).about(pointer("Boot", bootMode))}
+	if _, modeSent := sent[bootMode]; modeSent && s.host.Boot.Get().Mode != want.Mode {
+		// The host keeps no mode without a target. What else was sent is done.
+		return len(sent) > 1, []message{propertyValueConflict(bootMode, bootTarget).about(pointer("Boot", bootMode))}
 	}
 	return true, nil
 }
@@ -99,15 +107,11 @@ func bootValues(given object, targets []string) (sent map[string]string, problem
 	return sent, problems
 }
 
-// parseBoot reads what a client wants the override to be. What it does not
-// mention stays as shown, except where that would be a guess: the host keeps
-// no target while the override is disabled, so half of an override is refused.
-func parseBoot(given object, shown *boot, now host.BootOverride) (host.BootOverride, []message) {
+// parseBoot tells what a client wants the override to be. What it has not sent
+// stays as shown, except where that would be a guess: the host keeps no target
+// while the override is disabled, so half of an override is refused.
+func parseBoot(sent map[string]string, shown *boot, now host.BootOverride) (host.BootOverride, []message) {
 	none := string(host.BootDefault)
-	sent, problems := bootValues(given, shown.Targets)
-	if problems != nil {
-		return now, problems
-	}
 	enabled, enabledSent := sent[bootEnabled]
 	target, targetSent := sent[bootTarget]
 	mode, modeSent := sent[bootMode]
@@ -115,16 +119,10 @@ func parseBoot(given object, shown *boot, now host.BootOverride) (host.BootOverr
 		now.Mode = host.BootMode(mode)
 	}
 	off := host.BootOverride{Target: host.BootDefault, Mode: now.Mode}
-	if !modeSent {
-		off.Mode = host.BootModeDefault
-	}
 	switch {
 	case len(sent) == 0:
 		return now, []message{noOperation().about(pointer("Boot"))}
 	case !enabledSent && !targetSent:
-		if now.Target == host.BootDefault && mode != "" {
-			return now, []message{propertyValueConflict(bootMode, bootTarget).about(pointer("Boot", bootMode))}
-		}
 		return now, nil // another mode; its end stays too
 	case enabledSent && enabled == "Disabled":
 		// A client that sends back what it read means no target by it.

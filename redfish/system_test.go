@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nitrino/nitrino/host"
@@ -282,9 +283,25 @@ func TestBoot(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", c.boot, got, c.want)
 		}
 	}
-	r.selector.mu.Lock()
-	r.selector.err = errors.New("wire")
-	r.selector.mu.Unlock()
-	r.want(call{method: "PATCH", uri: systemURI, user: "oper",
-		body: `{"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe"}}`}, 500, "PropertyNotUpdated")
+	const pxe = `{"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe"}}`
+	for _, c := range []struct {
+		err    error // of the selector
+		body   string
+		status int
+		key    string
+		about  string
+	}{
+		{errors.New("wire"), pxe, 500, "PropertyNotUpdated", "#/Boot"},
+		{errors.ErrUnsupported, pxe, 400, "PropertyValueNotInList", "#/Boot/" + target},
+		{errors.ErrUnsupported, strings.Replace(pxe, "}", `,"BootSourceOverrideMode":"UEFI"}`, 1), 400, "PropertyValueNotInList", "#/Boot/" + mode},
+	} {
+		r.selector.mu.Lock()
+		r.selector.err = c.err
+		r.selector.mu.Unlock()
+		a := r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: c.body}, c.status, c.key)
+		info, _ := a.at("error", "@Message.ExtendedInfo").([]any) // want has looked at it
+		if got := fmt.Sprint(info); !strings.Contains(got, "["+c.about+"]") {
+			t.Errorf("%v, %s: want it about %s, got %s", c.err, c.body, c.about, got)
+		}
+	}
 }

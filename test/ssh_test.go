@@ -37,7 +37,7 @@ func TestSSHCommands(t *testing.T) {
 		{"settings show power.off_time", 0, "5s"},
 		{"settings set power.off_time 3s", 0, ""},
 		{"settings show power.off_time", 0, "3s"},
-		{"settings set power.off_time never", 1, "never"},
+		{"settings set power.off_time never", 2, "never"},
 		{"settings show power.off_time", 0, "3s"},
 		{"whoami", 0, "admin"},
 		{"help", 0, "console"},

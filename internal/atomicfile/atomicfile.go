@@ -35,7 +35,7 @@ func Write(path string, data []byte, perm os.FileMode) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return fmt.Errorf("writing %s: %w", path, errors.Join(err, removeIfThere(temp)))
+		return fmt.Errorf("writing %s: %w", path, errors.Join(reason(err), removeIfThere(temp)))
 	}
 	// Without this the rename itself may be lost at a power cut.
 	if err := syncDir(dir); err != nil {
@@ -63,12 +63,24 @@ func Clean(dir string) error {
 	return errors.Join(errs...)
 }
 
+// reason takes the temporary name, which means nothing to who reads it, out of
+// an error.
+func reason(err error) error {
+	if p, ok := errors.AsType[*os.PathError](err); ok {
+		return p.Err
+	}
+	if l, ok := errors.AsType[*os.LinkError](err); ok {
+		return l.Err
+	}
+	return err
+}
+
 // writeSync makes a new file that is on the disk, or none.
 func writeSync(path string, data []byte, perm os.FileMode) error {
 	// O_EXCL also refuses a symbolic link that somebody planted.
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
-		return err
+		return reason(err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
@@ -76,7 +88,7 @@ func writeSync(path string, data []byte, perm os.FileMode) error {
 		// no content behind it.
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(reason(err), reason(f.Close())); err != nil {
 		return errors.Join(err, removeIfThere(path))
 	}
 	return nil

@@ -197,6 +197,9 @@ func TestWriteFails(t *testing.T) {
 			if err != nil && !strings.Contains(err.Error(), tt.path) {
 				t.Errorf("the error %q does not name %s", err, tt.path)
 			}
+			if err != nil && strings.Contains(err.Error(), tempPrefix) {
+				t.Errorf("the error %q names a file that nobody knows", err)
+			}
 			if after := names(t, dir); !equal(before, after) {
 				t.Errorf("the folder held %q, now %q", before, after)
 			}

@@ -13,9 +13,13 @@ import (
 	"github.com/nitrino/nitrino/internal/atomicfile"
 )
 
-// Set changes what is at path ("power.off_time"). value is JSON; what is no
-// JSON, or is and does not fit where its text as a string does, is taken as a
-// string, so that 5s needs no quotes. Apart from that it is Merge.
+// Set changes what is at path ("power.off_time", or "" for the whole document)
+// by a JSON merge patch (RFC 7396): objects merge, all else replaces. null
+// means what it means in a file: the built-in default again, or away with it;
+// use Unset to get back what the files say. value is JSON; what is no JSON, or
+// is and does not fit where its text as a string does, is taken as a string, so
+// that 5s needs no quotes. On an error nothing has changed. When Set returns
+// nil the change is on the disk, and Get has it.
 func (s *Store[T]) Set(path, value string) error {
 	names, err := splitPath(path)
 	if err != nil {
@@ -81,25 +85,10 @@ func (s *Store[T]) settable(names []string) error {
 	n := s.state().root
 	for i, name := range names {
 		if n = n.child(name); n.isList() && i < len(names)-1 {
-			return fmt.Errorf("%s: %s is a list, which can only be set as a whole", pathOf(pointerOf(names)), pathOf(pointerOf(names[:i+1])))
+			return &Error{Pointer: string(pointerOf(names)), Problem: pathOf(pointerOf(names[:i+1])) + " is a list, which can only be set as a whole"}
 		}
 	}
 	return nil
-}
-
-// Merge changes the document by a JSON merge patch (RFC 7396): objects merge,
-// all else replaces. null means what it means in a file: the built-in default
-// again, or away with it; use Unset to get back what the files say. On an error
-// nothing has changed. When Merge returns nil the change is on the disk, and
-// Get has it.
-func (s *Store[T]) Merge(patch []byte) error {
-	d, err := parse("the patch", patch)
-	if err != nil {
-		return err
-	}
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	return s.patch(d)
 }
 
 // Unset drops the changed value at path, so that the layers below show through
@@ -113,7 +102,7 @@ func (s *Store[T]) Unset(path string) error {
 	defer s.changing.Unlock()
 	now := s.state()
 	if len(names) > 0 && names[0] == "version" {
-		return errors.New("version: cannot be unset")
+		return &Error{Pointer: "/version", Problem: "it cannot be unset"}
 	}
 	var root *node
 	if now.changed != nil {
@@ -194,7 +183,7 @@ func (s *Store[T]) change(root *node, input *document) error {
 	s.mu.Unlock()
 	var paths []string // not the values, which may be secrets
 	if input != nil {
-		walk(input.root, "", func(l Leaf, _ jsontext.Pointer) { paths = append(paths, l.Path) })
+		paths = leaves(input.root, "")
 	}
 	s.opt.Log.Info("settings changed", "set", paths, "generation", next.generation)
 	s.keep(Layer{Name: ChangedLayer, Path: s.opt.Changed}, text)

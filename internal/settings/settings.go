@@ -30,11 +30,8 @@ import (
 	"github.com/nitrino/nitrino/internal/atomicfile"
 )
 
-// Names of the layers that every store has.
-const (
-	DefaultLayer = "default"
-	ChangedLayer = "changed"
-)
+// ChangedLayer is the name of the layer that Set and Unset write.
+const ChangedLayer = "changed"
 
 // A Layer is one file of the document.
 type Layer struct {
@@ -58,8 +55,8 @@ type Options[T any] struct {
 	Version int
 	// Layers are the files, in rising precedence.
 	Layers []Layer
-	// Changed is the file of the last layer, the one that Set, Unset and
-	// Merge write. Its folder is there.
+	// Changed is the file of the last layer, the one that Set and
+	// Unset write. Its folder is there.
 	Changed string
 	// LastGood is the folder, this store's own, where the last good copy of
 	// each layer is kept (NAME.json) and the last bad one (NAME.bad). It is
@@ -110,7 +107,6 @@ type Store[T any] struct {
 	decode, encode json.Options
 	zero, defaults *node
 	docs           []*document // of the layers below Changed that are in force
-	origins        []string    // their layers' names
 	below          *node       // all of them merged
 
 	changing sync.Mutex // one change at a time
@@ -141,7 +137,7 @@ func Open[T any](opt Options[T]) (*Store[T], error) {
 	s.below = s.defaults
 	for _, l := range opt.Layers {
 		if d := s.load(l); d != nil {
-			s.docs, s.origins = append(s.docs, d), append(s.origins, l.Name)
+			s.docs = append(s.docs, d)
 			s.below = overlay(s.below, d.root, s.zero, s.defaults)
 		}
 	}
@@ -163,7 +159,7 @@ func Open[T any](opt Options[T]) (*Store[T], error) {
 // prepare checks the options and makes the documents of the zero value and of
 // the defaults.
 func (s *Store[T]) prepare() error {
-	names := map[string]bool{DefaultLayer: true, ChangedLayer: true}
+	names := map[string]bool{ChangedLayer: true}
 	for _, l := range s.opt.Layers {
 		if l.Name == "" || names[l.Name] || filepath.Base(l.Name) != l.Name {
 			return fmt.Errorf("layer name %q is taken or not fit for a file name", l.Name)

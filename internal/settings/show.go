@@ -2,17 +2,9 @@ package settings
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
-
-// A Leaf is one setting.
-type Leaf struct {
-	Path   string // for Set: dotted, or a JSON pointer where a name has a dot
-	Value  string // as JSON in one line
-	Source string // name of the layer that the value comes from
-}
 
 // Show returns the part of the document that is at path, all of it for "", as
 // indented JSON with a line feed at its end.
@@ -28,56 +20,21 @@ func (s *Store[T]) Show(path string) ([]byte, error) {
 	return n.pretty()
 }
 
-// Leaves lists every setting with its value and where that comes from, in the
-// order of the document. Lists and empty maps count as one setting.
-func (s *Store[T]) Leaves() []Leaf {
-	now := s.state()
-	docs, origins := s.docs, s.origins
-	if now.changed != nil {
-		docs = append(docs[:len(docs):len(docs)], now.changed)
-		origins = append(origins[:len(origins):len(origins)], ChangedLayer)
-	}
-	var leaves []Leaf
-	walk(now.root, "", func(l Leaf, at jsontext.Pointer) {
-		l.Source = DefaultLayer
-		for i, d := range slices.Backward(docs) {
-			if decides(d.root, at) {
-				l.Source = origins[i]
-				break
-			}
-		}
-		leaves = append(leaves, l)
-	})
-	return leaves
-}
+// Paths lists the path of every setting, in the order of the document: for Set,
+// dotted, or a JSON pointer where a name has a dot. Lists and empty maps count
+// as one setting.
+func (s *Store[T]) Paths() []string { return leaves(s.state().root, "") }
 
-// Paths lists the path of every setting, for completion.
-func (s *Store[T]) Paths() []string {
-	var paths []string
-	walk(s.state().root, "", func(l Leaf, _ jsontext.Pointer) { paths = append(paths, l.Path) })
-	return paths
-}
-
-// decides tells whether a layer gives the setting at its value: by holding it,
-// or a null above it that brought the default back.
-func decides(layer *node, at jsontext.Pointer) bool {
-	for name := range at.Tokens() {
-		if layer == nil || !layer.isObject() {
-			break
-		}
-		layer = layer.child(name)
-	}
-	return layer != nil
-}
-
-func walk(n *node, at jsontext.Pointer, visit func(Leaf, jsontext.Pointer)) {
+// leaves lists the paths of what n, which is at at, holds.
+func leaves(n *node, at jsontext.Pointer) []string {
 	if !n.isObject() || len(n.members) == 0 {
-		visit(Leaf{Path: pathOf(at), Value: string(n.appendTo(nil))}, at)
-		return
+		return []string{pathOf(at)}
 	}
+	var paths []string
 	for _, m := range n.members {
-		walk(m.value, at.AppendToken(m.name), visit)
+		paths = append(paths, leaves(m.value, at.AppendToken(m.name))...)
 	}
+	return paths
 }
 
 // unknown is the error for a path that names nothing.

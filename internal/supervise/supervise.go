@@ -105,8 +105,8 @@ type service struct {
 }
 
 // New returns an empty group. report is called from the services' own
-// goroutines, several at once, and from Stop, Replace, Restart and Close; it
-// must return soon and must not call those four.
+// goroutines, several at once, and from Stop, Replace and Close; it must
+// return soon and must not call those three.
 func New(log *slog.Logger, report func(Report)) *Group {
 	return &Group{log: log, report: report, turns: map[string]chan struct{}{}}
 }
@@ -140,15 +140,6 @@ func (g *Group) Replace(name string, run func(context.Context) error) error {
 		return err
 	}
 	return g.stop(context.Background(), old)
-}
-
-// Restart replaces a service by itself.
-func (g *Group) Restart(name string) error {
-	s := g.find(name)
-	if s == nil {
-		return fmt.Errorf("%s: %w", name, ErrNotFound)
-	}
-	return g.Replace(name, s.run)
 }
 
 // Close ends all services, the last started first, each waited for before the

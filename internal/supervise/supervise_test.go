@@ -200,7 +200,6 @@ func TestStop(t *testing.T) {
 			t.Error("Stop did not wait for the service")
 		}
 		wantErr(t, g.Stop("a"), ErrNotFound)
-		wantErr(t, g.Restart("a"), ErrNotFound)
 
 		// In the pause after a failure it stops at once.
 		must(t, g.Start("a", func(context.Context) error { return errors.New("down") }))
@@ -276,11 +275,11 @@ func TestReplace(t *testing.T) {
 		synctest.Wait()
 		must(t, g.Replace("a", slow("two")))
 		synctest.Wait()
-		must(t, g.Restart("a"))
+		must(t, g.Replace("a", slow("three")))
 		synctest.Wait()
 		wantStates(t, g, "first running 0, a running 0, last running 0")
 		must(t, g.Close(t.Context()))
-		want := []string{"one begins", "one ends", "two begins", "two ends", "two begins", "two ends"}
+		want := []string{"one begins", "one ends", "two begins", "two ends", "three begins", "three ends"}
 		if !slices.Equal(trace, want) {
 			t.Errorf("got %q, want %q", trace, want)
 		}
