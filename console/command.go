@@ -191,7 +191,7 @@ func (c *call) dispatch(words []string) error {
 	defer cancel(nil)
 	if c.tty && !c.row.raw {
 		c.in.onInterrupt(func() { cancel(errInterrupted) })
-		defer c.in.onInterrupt(nil)
+		defer func() { c.in.onInterrupt(nil) }()
 	}
 	err = c.row.run(ctx, c)
 	if errors.Is(err, context.Canceled) && context.Cause(ctx) == errInterrupted {

@@ -131,7 +131,8 @@ func (c *call) secret(ctx context.Context, what string) (string, error) {
 }
 
 func (c *call) hidden(prompt string) (string, error) {
-	defer c.in.onInterrupt(c.in.onInterrupt(nil))
+	before := c.in.onInterrupt(nil)
+	defer func() { c.in.onInterrupt(before) }()
 	c.keys.password, c.keys.interrupted = true, false
 	defer func() { c.keys.password = false }()
 	line, err := c.term.ReadPassword(prompt)
