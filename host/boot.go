@@ -69,12 +69,15 @@ type Boot struct {
 	// current is what the boot under way began with.
 	current BootOverride
 	used    bool // a boot began and the override is still to be cleared
+	chosen  bool // the selector knows of now
+	saved   bool // and the disk
+	told    bool // that the selector fails
 }
 
 func newBoot(sel BootSelector, opt Options) *Boot {
 	b := &Boot{sel: sel, db: opt.Store, events: opt.Events, log: opt.Log, wake: make(chan struct{}, 1)}
 	none := BootOverride{Target: BootDefault}
-	b.now, b.current = none, none
+	b.now, b.current, b.saved = none, none, true
 	if _, err := b.db.GetJSON(bootBucket, bootKey, &b.now); err != nil {
 		b.now = none
 		b.events.Add(Event{Severity: Warning, Kind: "boot.record", Message: fmt.Sprintf("The saved boot override cannot be read: %v.", err)})
@@ -89,10 +92,18 @@ func (b *Boot) Targets() []BootTarget { return b.sel.Targets() }
 func (b *Boot) Get() BootOverride {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !b.now.Expires.IsZero() && !time.Now().Before(b.now.Expires) {
+	return b.get()
+}
+
+func (b *Boot) get() BootOverride {
+	if b.used || b.expired() {
 		return BootOverride{Target: BootDefault}
 	}
 	return b.now
+}
+
+func (b *Boot) expired() bool {
+	return !b.now.Expires.IsZero() && !time.Now().Before(b.now.Expires)
 }
 
 // Current returns the override that the boot under way began with: what a
@@ -122,9 +133,16 @@ func (b *Boot) Set(o BootOverride, from Origin) error {
 	b.mu.Lock()
 	old := b.now
 	b.mu.Unlock()
-	if err := b.apply(o); err != nil {
+	if err := b.choose(o); err != nil {
 		return err
 	}
+	if err := b.db.PutJSON(bootBucket, bootKey, o); err != nil {
+		return errors.Join(err, b.choose(old)) // a refused override must not be used
+	}
+	b.mu.Lock()
+	b.now, b.used, b.chosen, b.saved = o, false, true, true
+	b.mu.Unlock()
+	b.poke() // run has its end to wait for
 	if o != old {
 		msg := "The boot override was cleared."
 		if o.Target != BootDefault {
@@ -138,20 +156,13 @@ func (b *Boot) Set(o BootOverride, from Origin) error {
 	return nil
 }
 
-// apply makes o the override: selector, disk, memory. b.setting is held.
-func (b *Boot) apply(o BootOverride) error {
+// choose tells the selector. b.setting is held.
+func (b *Boot) choose(o BootOverride) error {
 	ctx, cancel := context.WithTimeout(context.Background(), selectLimit)
 	defer cancel()
 	if err := b.sel.SelectBoot(ctx, o.Target, o.Mode); err != nil {
 		return fmt.Errorf("selecting boot from %s: %w", o.Target, err)
 	}
-	if err := b.db.PutJSON(bootBucket, bootKey, o); err != nil {
-		return err
-	}
-	b.mu.Lock()
-	b.now, b.used = o, false
-	b.mu.Unlock()
-	b.poke()
 	return nil
 }
 
@@ -159,8 +170,8 @@ func (b *Boot) apply(o BootOverride) error {
 // override that one boot uses up.
 func (b *Boot) booted() {
 	b.mu.Lock()
-	b.current = b.now
-	b.used = b.now.Target != BootDefault && !b.now.Continuous
+	b.current = b.get()
+	b.used = b.used || b.current.Target != BootDefault && !b.current.Continuous
 	b.mu.Unlock()
 	b.poke()
 }
@@ -172,53 +183,72 @@ func (b *Boot) poke() {
 	}
 }
 
-// run brings the kept override to the selector and clears it when it is used
-// up or expired, until ctx ends.
+// selectRetry is how long a selector that failed is left alone.
+const selectRetry = 10 * time.Second
+
+// run brings the override to the selector, and clears it when it is used up
+// or expired, until ctx ends.
 func (b *Boot) run(ctx context.Context) {
-	b.setting.Lock()
-	if err := b.apply(b.Get()); err != nil {
-		b.log.Warn("the boot override could not be taken up", "error", err)
-	}
-	b.setting.Unlock()
+	b.mu.Lock()
+	b.chosen = false // another run may have told it otherwise
+	b.mu.Unlock()
 	for {
+		b.settle()
 		b.mu.Lock()
-		used, expires := b.used, b.now.Expires
+		done, expires := b.chosen && b.saved, b.now.Expires
 		b.mu.Unlock()
-		var due <-chan time.Time
+		var due, retry <-chan time.Time
 		if !expires.IsZero() {
 			due = time.After(time.Until(expires))
 		}
-		if used {
-			b.clear("The boot override was used.")
-			continue
+		if !done {
+			retry = time.After(selectRetry)
 		}
 		select {
 		case <-b.wake:
 		case <-due:
-			b.clear("The boot override expired unused.")
+		case <-retry:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// clear ends the override. A selector that fails is told and not asked again:
-// its next change is.
-func (b *Boot) clear(why string) {
+// settle clears an override that is used up or expired, and sees to it that
+// the selector knows what is chosen now.
+func (b *Boot) settle() {
 	b.setting.Lock()
 	defer b.setting.Unlock()
 	b.mu.Lock()
-	stale := !b.used && (b.now.Expires.IsZero() || time.Now().Before(b.now.Expires))
-	b.mu.Unlock()
-	if stale {
-		return // somebody set another meanwhile
-	}
-	if err := b.apply(BootOverride{Target: BootDefault}); err != nil {
-		b.mu.Lock()
+	used, expired := b.used, b.expired()
+	if used || expired {
 		b.now, b.used = BootOverride{Target: BootDefault}, false
-		b.mu.Unlock()
-		b.events.Add(Event{Severity: Warning, Kind: "boot.override", Message: fmt.Sprintf("The boot override could not be cleared: %v.", err)})
-		return
+		b.chosen, b.saved = false, false
 	}
-	b.events.Add(Event{Kind: "boot.override", Message: why})
+	now, chosen, saved, told := b.now, b.chosen, b.saved, b.told
+	b.mu.Unlock()
+	switch {
+	case used:
+		b.events.Add(Event{Kind: "boot.override", Message: "The boot override was used."})
+	case expired:
+		b.events.Add(Event{Kind: "boot.override", Message: "The boot override expired unused."})
+	}
+	var errs []error
+	if !saved {
+		err := b.db.PutJSON(bootBucket, bootKey, now)
+		saved = err == nil
+		errs = append(errs, err)
+	}
+	if !chosen {
+		err := b.choose(now)
+		chosen = err == nil
+		errs = append(errs, err)
+	}
+	err := errors.Join(errs...)
+	b.mu.Lock()
+	b.chosen, b.saved, b.told = chosen, saved, err != nil
+	b.mu.Unlock()
+	if err != nil && !told {
+		b.events.Add(Event{Severity: Warning, Kind: "boot.override", Message: fmt.Sprintf("The host may not boot as shown: %v.", err)})
+	}
 }

@@ -3,11 +3,14 @@ package host
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nitrino/nitrino/internal/store"
 )
 
 // fakeSelector remembers what it was asked for.
@@ -177,6 +180,162 @@ func TestUUIDStays(t *testing.T) {
 		}
 		if first[6]>>4 != 4 || first[8]>>6 != 2 {
 			t.Errorf("%x is not a version 4 UUID", first)
+		}
+	})
+}
+
+// What a boot used up is over, whatever else goes wrong: it is retried at the
+// selector, and neither shown nor used again.
+func TestBootSelectorFails(t *testing.T) {
+	withBoot(t, func(t *testing.T, r *rig, s *fakeSelector) {
+		fail := func(err error) { s.mu.Lock(); s.err = err; s.mu.Unlock() }
+		if err := r.h.Boot.Set(BootOverride{Target: BootPXE}, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+		fail(errors.New("selector is gone"))
+		r.must(PowerOn)
+		time.Sleep(time.Minute)
+		if got := r.h.Boot.Get().Target; got != BootDefault {
+			t.Errorf("override after its boot: got %s", got)
+		}
+		r.must(Reset)
+		time.Sleep(time.Minute)
+		if got := r.h.Boot.Current().Target; got != BootDefault {
+			t.Errorf("the second boot: got %s", got)
+		}
+		failures := 0
+		for _, e := range r.h.Events.Since(0, 0) {
+			if e.Kind == "boot.override" && e.Severity == Warning {
+				failures++
+			}
+		}
+		if failures != 1 {
+			t.Errorf("the failure was told %d times, want once", failures)
+		}
+		s.take()
+		fail(nil)
+		time.Sleep(selectRetry)
+		if got := s.take(); !slices.Equal(got, []BootTarget{BootDefault}) {
+			t.Errorf("selector: got %v, want None as soon as it works", got)
+		}
+		// And it is not on the disk either.
+		r.crash(true)
+		if got := r.h.Boot.Get().Target; got != BootDefault {
+			t.Errorf("after a restart: got %s", got)
+		}
+	})
+}
+
+// An override that could not be saved is refused, and the selector keeps the
+// one that is shown.
+func TestBootNotSaved(t *testing.T) {
+	withBoot(t, func(t *testing.T, r *rig, s *fakeSelector) {
+		full, err := store.Open(filepath.Join(t.TempDir(), "full"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := full.Close(); err != nil { // no write succeeds
+			t.Fatal(err)
+		}
+		b := r.h.Boot
+		good := b.db
+		b.db = full
+		if err := b.Set(BootOverride{Target: BootPXE}, Origin{}); err == nil {
+			t.Error("Set: got no error")
+		}
+		b.db = good
+		if got := s.take(); !slices.Equal(got, []BootTarget{BootPXE, BootDefault}) || b.Get().Target != BootDefault {
+			t.Errorf("selector: got %v, shown %s, want the old one at both", got, b.Get().Target)
+		}
+	})
+}
+
+// A boot that begins as the software starts or ends uses its override up.
+func TestBootAtTheEdges(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		s := &fakeSelector{}
+		r.parts.Boot = s
+		r.boot()
+		b := r.h.Boot
+		for _, run := range []func(){
+			func() { // before run's first look
+				ctx, cancel := context.WithCancel(t.Context())
+				b.booted()
+				done := make(chan struct{})
+				go func() { b.run(ctx); close(done) }()
+				synctest.Wait()
+				cancel()
+				<-done
+			},
+			func() { // after its last one
+				b.booted()
+				if got := b.Get().Target; got != BootDefault {
+					t.Errorf("as the boot began: got %s, want none for the next one", got)
+				}
+				b.settle()
+			},
+		} {
+			if err := r.again(nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Set(BootOverride{Target: BootPXE}, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+			run()
+			if got := b.Get().Target; got != BootDefault || b.Current().Target != BootPXE {
+				t.Errorf("got %s next after %s, want none after Pxe", got, b.Current().Target)
+			}
+			s.take()
+		}
+	})
+}
+
+// An override that is over is not used, though its clearing is still to come.
+func TestBootExpiredNotUsed(t *testing.T) {
+	withBoot(t, func(t *testing.T, r *rig, s *fakeSelector) {
+		b := r.h.Boot
+		b.mu.Lock()
+		b.now = BootOverride{Target: BootPXE, Expires: time.Now()}
+		b.mu.Unlock()
+		b.booted()
+		if got := b.Current().Target; got != BootDefault {
+			t.Errorf("current: got %s, want none", got)
+		}
+	})
+}
+
+// A light that a run which died left on is put out; one that is stuck is told.
+func TestIdentifyBegins(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		light := &fakeLine{active: true}
+		r.parts.IDLight = light
+		r.boot()
+		if light.active {
+			t.Error("the light is on")
+		}
+		light.err, light.errOff = errors.New("stuck"), true
+		r.h.Identify.begin()
+		if got := r.kinds(0); !slices.Contains(got, "wire.failed") {
+			t.Errorf("events: got %v, want wire.failed", got)
+		}
+		light.err = nil
+	})
+}
+
+// A boot that begins while Run ends uses its override up too.
+func TestBootAsRunEnds(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.parts.Boot, r.parts.Standby = &fakeSelector{}, &slowSense{r.standby}
+		b := r.boot().Boot
+		if err := b.Set(BootOverride{Target: BootPXE}, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+		go r.stop()
+		time.Sleep(500 * ms)
+		b.booted()
+		time.Sleep(5 * time.Second)
+		if got := r.boot().Boot.Get().Target; got != BootDefault {
+			t.Errorf("got %s, want none", got)
 		}
 	})
 }

@@ -24,6 +24,19 @@ type button struct {
 // echo is how long after a release the line's own sense may still show it.
 const echo = 100 * time.Millisecond
 
+// pressGap is the least time between two presses: a header's inputs are
+// debounced, and two presses with less between them may be taken as one.
+const pressGap = 100 * time.Millisecond
+
+// rest waits until the button may be pressed again. It comes before the look
+// at the light that decides about a press.
+func (b *button) rest(ctx context.Context) error {
+	b.mu.Lock()
+	left := pressGap - time.Since(b.released)
+	b.mu.Unlock()
+	return pause(ctx, left)
+}
+
 // press holds the button for d, less when early closes or ctx ends, and
 // always releases it. It answers ErrBusy while another press lasts.
 func (b *button) press(ctx context.Context, d time.Duration, early <-chan struct{}) error {
@@ -31,6 +44,11 @@ func (b *button) press(ctx context.Context, d time.Duration, early <-chan struct
 	if b.pressed {
 		b.mu.Unlock()
 		return fmt.Errorf("%s: %w", b.name, ErrBusy)
+	}
+	// Never a pulse, however short, for a request that is off already.
+	if err := context.Cause(ctx); err != nil {
+		b.mu.Unlock()
+		return err
 	}
 	b.pressed = true
 	b.mu.Unlock()
@@ -54,16 +72,21 @@ func (b *button) press(ctx context.Context, d time.Duration, early <-chan struct
 	return errors.Join(err, b.release())
 }
 
-// release lets go. A line that stays driven would hold a power button down,
-// so a failure is tried again before it is told.
+// release lets go. A line that stays driven would hold a power button down
+// until the host is cut, so a failure is tried again for a while before it is
+// told.
 func (b *button) release() error {
 	err := b.line.Set(false)
-	for range 3 {
+	for range 20 {
 		if err == nil {
 			return nil
 		}
 		b.log.Warn("a line could not be released", "line", b.name, "error", err)
+		time.Sleep(100 * time.Millisecond)
 		err = b.line.Set(false)
+	}
+	if err == nil {
+		return nil
 	}
 	return fmt.Errorf("releasing the %s: %w", b.name, err)
 }

@@ -41,8 +41,11 @@ func (c *Console) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		conn, err := c.port.Open(ctx)
 		if err == nil {
-			wait = 50 * time.Millisecond
+			began := time.Now()
 			err = c.feed(ctx, conn)
+			if time.Since(began) > time.Second { // a port that fails at once is not hurried
+				wait = 50 * time.Millisecond
+			}
 		}
 		if ctx.Err() != nil {
 			return
@@ -60,13 +63,19 @@ func (c *Console) feed(ctx context.Context, conn PortConn) error {
 	c.mu.Lock()
 	c.conn = conn
 	c.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the read below returns the error that matters
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = conn.Close() // the read below returns the error that matters
+		close(closed)
+	})
 	defer func() {
 		c.mu.Lock()
 		c.conn = nil
 		c.mu.Unlock()
 		if stop() {
 			_ = conn.Close() // the port failed already; its error is what feed returns
+		} else {
+			<-closed
 		}
 	}()
 	buf := make([]byte, 4096)

@@ -192,3 +192,95 @@ func TestConsoleWritesWhole(t *testing.T) {
 		}
 	})
 }
+
+// A port that opens and fails at once is not hurried.
+func TestConsoleDoesNotSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := &deadPort{}
+		c := newConsole(port, discard)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c.run(ctx)
+		if port.opens > 40 {
+			t.Errorf("opened %d times in a minute", port.opens)
+		}
+	})
+}
+
+type deadPort struct{ opens int }
+
+func (p *deadPort) Open(context.Context) (PortConn, error) { p.opens++; return p, nil }
+func (p *deadPort) Read([]byte) (int, error)               { return 0, io.EOF }
+func (p *deadPort) Write([]byte) (int, error)              { return 0, io.EOF }
+func (p *deadPort) Break(context.Context) error            { return io.EOF }
+func (p *deadPort) Close() error                           { return nil }
+
+// When run has returned the port is closed, also one that takes its time.
+func TestConsoleCloses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		port := &slowPort{ended: make(chan struct{})}
+		c := newConsole(port, discard)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c.run(ctx)
+		if port.closed != 1 {
+			t.Errorf("closed %d times when run returned, want once", port.closed)
+		}
+	})
+}
+
+type slowPort struct {
+	deadPort
+	ended  chan struct{}
+	closed int
+}
+
+func (p *slowPort) Open(context.Context) (PortConn, error) { return p, nil }
+func (p *slowPort) Read([]byte) (int, error)               { <-p.ended; return 0, io.EOF }
+func (p *slowPort) Close() error                           { close(p.ended); time.Sleep(time.Second); p.closed++; return nil }
+
+// Many watchers, each at its own pace, see the same bytes in order.
+func TestConsoleManyWatchers(t *testing.T) {
+	withConsole(t, func(t *testing.T, c *Console, port *fakePort) {
+		const total = 3*ConsoleReplay + 777
+		ctx, cancel := context.WithCancel(t.Context())
+		var watchers sync.WaitGroup
+		for i := range 50 {
+			w := c.Watch(0)
+			watchers.Go(func() {
+				at, buf := int64(0), make([]byte, 100+97*i)
+				for at < total {
+					n, lost, err := w.Next(ctx, buf)
+					at += lost
+					if err != nil || !bytes.Equal(buf[:n], pattern(int(at%251), n)) {
+						t.Errorf("watcher %d at %d: got %d other bytes, error %v", i, at, n, err)
+						return
+					}
+					at += int64(n)
+					if i%5 == 0 {
+						time.Sleep(time.Duration(i) * time.Millisecond)
+					}
+				}
+			})
+		}
+		for at := 0; at < total; at += 5000 {
+			port.say(pattern(at, min(5000, total-at)))
+			time.Sleep(time.Millisecond)
+		}
+		watchers.Wait()
+		cancel()
+	})
+}
+
+// A watcher that is behind by the whole ring loses nothing, by one more one.
+func TestConsoleRingEdge(t *testing.T) {
+	for _, late := range []int{0, 1} {
+		c := newConsole(nil, discard)
+		w := c.Watch(0)
+		c.add(pattern(0, ConsoleReplay+late))
+		got, lost := read(t, w)
+		if lost != int64(late) || !bytes.Equal(got, pattern(late, ConsoleReplay)) {
+			t.Errorf("%d too late: got %d bytes and %d lost", late, len(got), lost)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -71,7 +72,15 @@ type Event struct {
 // MaxEvents is how many events the log keeps; the oldest go first.
 const MaxEvents = 4096
 
-const eventBucket = "events"
+// The IDs up to the reserved one may have been given out: a crash loses the
+// events that were not written yet, and their IDs must not be given again. A
+// clean end gives back what was not used.
+const (
+	eventBucket   = "events"
+	eventIDBucket = "event-ids"
+	reservedKey   = "reserved"
+	reserveAhead  = 4096
+)
 
 // Events is the one event log. Add returns at once; one writer puts what came
 // meanwhile into the store together, so that a burst costs few flash writes.
@@ -79,11 +88,12 @@ type Events struct {
 	log *slog.Logger
 	db  *store.Store
 
-	mu      sync.Mutex
-	list    []Event // oldest first, at most MaxEvents
-	last    uint64  // ID of the newest event ever
-	written uint64  // newest ID that is in the store
-	grew    chan struct{}
+	mu       sync.Mutex
+	list     []Event // oldest first, at most MaxEvents
+	last     uint64  // ID of the newest event ever
+	written  uint64  // newest ID that is in the store
+	reserved uint64  // as it is in the store
+	grew     chan struct{}
 }
 
 // OpenEvents reads the log kept in db. An entry that cannot be read is left
@@ -91,8 +101,11 @@ type Events struct {
 func OpenEvents(db *store.Store, log *slog.Logger) (*Events, error) {
 	l := &Events{log: log, db: db, grew: make(chan struct{})}
 	bad := 0
-	err := db.View(func(t store.Tx) error {
-		return t.Each(eventBucket, func(k, v []byte) error {
+	err := db.Update(func(t store.Tx) error {
+		if v := t.Get(eventIDBucket, []byte(reservedKey)); len(v) == 8 {
+			l.last = binary.BigEndian.Uint64(v)
+		}
+		err := t.Each(eventBucket, func(k, v []byte) error {
 			if len(k) == 8 {
 				l.last = max(l.last, binary.BigEndian.Uint64(k))
 			}
@@ -104,16 +117,24 @@ func OpenEvents(db *store.Store, log *slog.Logger) (*Events, error) {
 			l.list = append(l.list, e)
 			return nil
 		})
+		if err != nil {
+			return err
+		}
+		return l.reserve(t, l.last+reserveAhead)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the event log: %w", err)
 	}
-	l.written = l.last
+	l.written, l.reserved = l.last, l.last+reserveAhead
 	l.list = l.list[max(0, len(l.list)-MaxEvents):]
 	if bad > 0 {
 		l.Add(Event{Severity: Warning, Kind: "events.damaged", Message: fmt.Sprintf("%d kept events could not be read.", bad)})
 	}
 	return l, nil
+}
+
+func (l *Events) reserve(t store.Tx, id uint64) error {
+	return t.Put(eventIDBucket, []byte(reservedKey), binary.BigEndian.AppendUint64(nil, id))
 }
 
 // Add appends e; it sets ID, and Time and Severity where they are zero, and
@@ -129,7 +150,8 @@ func (l *Events) Add(e Event) Event {
 	l.last++
 	e.ID = l.last
 	if len(l.list) == MaxEvents {
-		l.list = append(l.list[:0], l.list[1:]...)
+		l.list[0] = Event{} // its strings may go at once, the array when it is full
+		l.list = l.list[1:]
 	}
 	l.list = append(l.list, e)
 	close(l.grew)
@@ -197,20 +219,17 @@ func (l *Events) Wait(ctx context.Context, id uint64) error {
 // Run writes events to the store until ctx ends, then writes what is left.
 func (l *Events) Run(ctx context.Context) error {
 	for {
-		err := l.Wait(ctx, l.onDisk())
-		if werr := l.flush(); werr != nil {
-			if err != nil {
-				return errors.Join(err, werr)
-			}
+		// Wait returns nil also when ctx has ended, if there is an event.
+		if err := cmp.Or(l.Wait(ctx, l.onDisk()), ctx.Err()); err != nil {
+			return errors.Join(err, l.flush(true))
+		}
+		if err := l.flush(false); err != nil {
 			// The log stays in memory; the store may work again later.
-			l.log.Error("events could not be written", "error", werr)
+			l.log.Error("events could not be written", "error", err)
 			select {
 			case <-time.After(5 * time.Second):
 			case <-ctx.Done():
 			}
-		}
-		if err != nil {
-			return err
 		}
 	}
 }
@@ -221,12 +240,22 @@ func (l *Events) onDisk() uint64 {
 	return l.written
 }
 
-func (l *Events) flush() error {
+// flush writes what is not in the store yet. final: no event is to follow.
+func (l *Events) flush(final bool) error {
 	l.mu.Lock()
 	todo := l.since(l.written, 0)
-	last := l.last
+	last, reserved, oldest := l.last, l.reserved, uint64(0)
+	if len(l.list) > 0 {
+		oldest = l.list[0].ID
+	}
 	l.mu.Unlock()
-	if len(todo) == 0 {
+	switch {
+	case final:
+		reserved = last
+	case reserved < last+reserveAhead/2:
+		reserved = last + reserveAhead
+	}
+	if len(todo) == 0 && !final {
 		return nil
 	}
 	err := l.db.Update(func(t store.Tx) error {
@@ -239,13 +268,16 @@ func (l *Events) flush() error {
 				return err
 			}
 		}
-		return t.DeleteBelow(eventBucket, binary.BigEndian.AppendUint64(nil, last-min(last, MaxEvents)+1))
+		if err := l.reserve(t, reserved); err != nil {
+			return err
+		}
+		return t.DeleteBelow(eventBucket, binary.BigEndian.AppendUint64(nil, oldest))
 	})
 	if err != nil {
 		return fmt.Errorf("writing events: %w", err)
 	}
 	l.mu.Lock()
-	l.written = todo[len(todo)-1].ID
+	l.written, l.reserved = last, reserved
 	l.mu.Unlock()
 	return nil
 }

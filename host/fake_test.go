@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -93,11 +94,12 @@ type fakeLine struct {
 	presses []press
 	edge    func(active bool)
 	err     error
+	errOff  bool // also a release fails
 }
 
 func (l *fakeLine) Set(active bool) error {
 	l.mu.Lock()
-	if l.err != nil && active {
+	if l.err != nil && (active || l.errOff) {
 		defer l.mu.Unlock()
 		return l.err
 	}
@@ -123,6 +125,33 @@ func (l *fakeLine) all() []press {
 	return append([]press(nil), l.presses...)
 }
 
+// forget drops the presses seen so far.
+func (l *fakeLine) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.presses = nil
+}
+
+// follow makes f see each edge.
+func (l *fakeLine) follow(f func(active bool)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.edge = f
+}
+
+// fail makes each Set fail that presses, and all that release too.
+func (l *fakeLine) fail(err error, releases bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err, l.errOff = err, releases
+}
+
+func (l *fakeLine) pressed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.active
+}
+
 // A rig is an ATX machine in virtual time with its wires, and the Host on it.
 type rig struct {
 	t       *testing.T
@@ -131,6 +160,7 @@ type rig struct {
 	cfg     PowerConfig
 	h       *Host
 	stop    func()
+	again   func(between func()) error // ends Run, and calls it again on the same Host
 	btn     *fakeLine
 	rst     *fakeLine
 	nmi     *fakeLine
@@ -267,26 +297,39 @@ func (r *rig) boot() *Host {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx) }()
 	r.h = h
+	end := r.run()
 	stopped := false
 	r.stop = func() {
 		if stopped {
 			return
 		}
 		stopped = true
-		cancel()
-		if err := <-done; err != nil {
+		if err := end(); err != nil {
 			r.t.Errorf("Run: %v", err)
 		}
 		if err := db.Close(); err != nil {
 			r.t.Error(err)
 		}
 	}
-	synctest.Wait()
+	r.again = func(between func()) error {
+		err := end()
+		if between != nil {
+			between()
+		}
+		end = r.run()
+		return err
+	}
 	return h
+}
+
+// run runs the Host until the function it returns is called.
+func (r *rig) run() func() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.h.Run(ctx) }()
+	synctest.Wait()
+	return func() error { cancel(); return <-done }
 }
 
 // reboot ends the software and starts it again; powerUp: the board too.
@@ -297,6 +340,44 @@ func (r *rig) reboot(powerUp bool) *Host {
 		r.parts.Identity.BootID += "+"
 	}
 	return r.boot()
+}
+
+// crash ends the software as a kill does, and starts it again: the disk has
+// what was on it at the crash, whatever the end would have written.
+func (r *rig) crash(powerUp bool) *Host {
+	r.t.Helper()
+	synctest.Wait()
+	path := filepath.Join(r.dir, "state.db")
+	then, err := os.ReadFile(path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.stop()
+	if err := os.WriteFile(path, then, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.reboot(powerUp)
+}
+
+// change changes the machine.
+func (r *rig) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+}
+
+// comesOn is the machine switched on by nobody that the Host knows.
+func (r *rig) comesOn() {
+	r.change(func() { r.on = true })
+	r.light(true)
+}
+
+// rec is the record as the Host has it.
+func (r *rig) rec() record {
+	synctest.Wait()
+	r.h.Power.mu.Lock()
+	defer r.h.Power.mu.Unlock()
+	return r.h.Power.rec
 }
 
 func (r *rig) state() PowerState {

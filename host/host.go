@@ -68,22 +68,24 @@ func New(parts Parts, opt Options) (*Host, error) {
 
 // loadUUID reads the host's UUID, made at random (RFC 9562 version 4) once.
 func (h *Host) loadUUID(db *store.Store) error {
-	return db.Update(func(t store.Tx) error {
-		if v := t.Get(hostBucket, []byte(uuidKey)); len(v) == len(h.UUID) {
-			copy(h.UUID[:], v)
-			return nil
-		}
-		rand.Read(h.UUID[:]) // crypto/rand.Read never fails
-		h.UUID[6] = h.UUID[6]&0x0f | 0x40
-		h.UUID[8] = h.UUID[8]&0x3f | 0x80
-		return t.Put(hostBucket, []byte(uuidKey), h.UUID[:])
-	})
+	var kept []byte
+	if err := db.View(func(t store.Tx) error { kept = t.Get(hostBucket, []byte(uuidKey)); return nil }); err != nil {
+		return err
+	}
+	if copy(h.UUID[:], kept) == len(h.UUID) && len(kept) == len(h.UUID) {
+		return nil
+	}
+	rand.Read(h.UUID[:]) // crypto/rand.Read never fails
+	h.UUID[6] = h.UUID[6]&0x0f | 0x40
+	h.UUID[8] = h.UUID[8]&0x3f | 0x80
+	return db.Update(func(t store.Tx) error { return t.Put(hostBucket, []byte(uuidKey), h.UUID[:]) })
 }
 
 // Run drives the host until ctx ends: it takes up what the wires and the
 // store say, restores the host's power where the policy asks for it, and
 // answers requests. When it returns, its goroutines are gone and every line
-// is released; the error names what failed, ctx's end excepted.
+// is released; the error names what failed, ctx's end excepted. It may be
+// called again then.
 func (h *Host) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -94,9 +96,15 @@ func (h *Host) Run(ctx context.Context) error {
 	if h.Console != nil {
 		tasks.Go(func() { h.Console.run(ctx) })
 	}
+	if h.Identify != nil {
+		h.Identify.begin()
+	}
 	err := h.Power.run(ctx)
 	cancel()
 	tasks.Wait()
+	if h.Boot != nil {
+		h.Boot.settle() // the last boot may have begun just now
+	}
 	if h.Identify != nil {
 		err = errors.Join(err, h.Identify.stop())
 	}

@@ -65,6 +65,13 @@ func (i *Identify) set(on bool) error {
 	return nil
 }
 
+// begin puts out a light that a run which died may have left on.
+func (i *Identify) begin() {
+	if err := i.stop(); err != nil {
+		i.events.Add(Event{Severity: Warning, Kind: "wire.failed", Message: err.Error()})
+	}
+}
+
 // stop puts the light out.
 func (i *Identify) stop() error {
 	i.mu.Lock()

@@ -2,19 +2,18 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 )
 
 // Power is the power state machine. Its state is what the wires say; a
 // command is an operation that drives a wire and waits for the wires to agree.
-// One operation runs at a time, in a goroutine of its own (sequence.go); what
-// the host does by itself is judged in observe.go, and what it is owed after
-// a power failure in restore.go.
+// One operation runs at a time, in a goroutine of its own (request.go says how
+// it gets there, sequence.go what it does); what the host does by itself is
+// judged in observe.go, and what it is owed after a power failure in
+// restore.go.
 type Power struct {
 	power, reset, nmi *button // nil where absent
 	parts             Parts
@@ -30,7 +29,9 @@ type Power struct {
 
 	running context.Context // Run's, nil while it does not run
 	tasks   sync.WaitGroup  // goroutines that Run waits for
-	op      *Operation      // nil when idle
+	op      *Operation      // the one under way, nil when idle
+	next    *Operation      // the one that begins when op has ended; nil for none
+	nmiOp   *Operation      // the diagnostic interrupt under way, apart from op
 
 	state PowerState
 	since time.Time
@@ -41,42 +42,26 @@ type Power struct {
 	standby signal
 	reseter resetSense
 
-	causes     []seenCause // why the next start may come
-	lastPress  time.Time   // last press of the power button that may lead to a shutdown
-	pressedBy  Origin      // who that was
+	panelPower, panelReset bounce // the front panel's own buttons
+
+	causes     map[Cause]seenCause // why the next start may come
+	lastPress  time.Time           // last press of the power button that may lead to a shutdown
+	pressedBy  Origin              // who that was
 	rec        record
 	restoring  *time.Timer // the power-on that is owed
 	saving     *time.Timer // SaveAfter
 	retryQuiet bool        // the restore already failed once and was told
+	hush       hush
 }
 
-// signal is a sense as last seen; failed: its wire does not work.
+// signal is a sense as last seen.
 type signal struct {
-	known, active, failed bool
-}
-
-// An Operation is a power request under way.
-type Operation struct {
-	action Action
-	origin Origin
-	cause  Cause
-	asleep bool // the host sleeps, and its light blinks
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	err    error
-}
-
-// Done is closed when the operation has ended.
-func (o *Operation) Done() <-chan struct{} { return o.done }
-
-// Err is the outcome; it may be asked only after Done is closed.
-func (o *Operation) Err() error { return o.err }
-
-// finished is the operation of a request that was true already.
-func finished() *Operation {
-	done := make(chan struct{})
-	close(done)
-	return &Operation{done: done}
+	known  bool
+	raw    bool // the wire's level
+	active bool // raw, debounced
+	failed bool // the wire does not work
+	// debounce is the change of active that is to come.
+	debounce *time.Timer
 }
 
 func newPower(parts Parts, boot *Boot, opt Options) (*Power, error) {
@@ -119,218 +104,6 @@ func (p *Power) Supports(a Action) bool {
 		return p.power != nil && p.parts.PowerLED != nil
 	}
 	return false
-}
-
-// Request asks for a power action and answers at once. A nil error says that
-// the action has begun, or that the host is already as asked; its outcome is
-// the Operation's. Otherwise nothing was done, and the error is
-// errors.ErrUnsupported (a wire is absent), ErrBusy, ErrNoPower, ErrAsleep,
-// ErrNoStandby or ErrStopped.
-func (p *Power) Request(a Action, cause Cause, from Origin) (*Operation, error) {
-	if !p.Supports(a) {
-		return nil, fmt.Errorf("power %s: %w", a, errors.ErrUnsupported)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	how, err := p.admit(a)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("power %s: %w", a, err)
-	case how == already:
-		return finished(), nil
-	case how == join:
-		return p.op, nil
-	}
-	p.events.Add(Event{Kind: "power.request", Message: fmt.Sprintf("Power action %q was requested.", a), Origin: from})
-	return p.start(a, cause, from, how), nil
-}
-
-// An admission is how a request is taken.
-type admission int
-
-const (
-	begin     admission = iota
-	already             // there is nothing to do
-	join                // the operation under way is just that
-	supersede           // it takes the place of the one under way
-	queue               // it begins when the one under way has ended
-)
-
-// admit decides, with p.mu held, how a is taken, if it is.
-func (p *Power) admit(a Action) (admission, error) {
-	if p.running == nil {
-		return 0, ErrStopped
-	}
-	if p.parts.PowerLED == nil {
-		if p.op != nil && a != NMI {
-			return 0, ErrBusy
-		}
-		return begin, nil
-	}
-	if !p.takenUp {
-		return 0, ErrStopped
-	}
-	if p.op != nil {
-		return p.admitDuring(a)
-	}
-	if p.standby.known && !p.standby.active && a != ForceOff && a != GracefulOff {
-		return 0, ErrNoStandby
-	}
-	switch p.state {
-	case StateOff:
-		switch a {
-		case ForceOff, GracefulOff:
-			p.rec.Wanted = false // who says off means it to stay off
-			p.forgetOwed()
-			return already, nil
-		case GracefulRestart, Cycle, Reset, NMI:
-			return 0, ErrNoPower
-		}
-	case StateOn:
-		if a == PowerOn {
-			return already, nil
-		}
-	case StateAsleep:
-		switch a {
-		case GracefulOff, GracefulRestart, Reset, NMI:
-			return 0, ErrAsleep
-		}
-	default:
-		// The light went out a moment ago and nobody knows yet for what.
-		if a != PowerOn {
-			return 0, ErrBusy
-		}
-		p.setState(StateOff)
-		p.wentOff()
-	}
-	return begin, nil
-}
-
-// admitDuring decides about a request while an operation is under way.
-func (p *Power) admitDuring(a Action) (admission, error) {
-	now := p.op.action
-	if p.state == StatePoweringOn && p.led.good && !p.op.asleep {
-		// The host is on, and who looks may ask for what comes next; only
-		// the press of the button has to end.
-		if a == PowerOn {
-			return join, nil
-		}
-		return queue, nil
-	}
-	if (now == ForceOff || now == GracefulOff) && !p.led.good {
-		// The host looks off, and who looks may ask for what comes next; the
-		// operation only makes sure that the light does not blink.
-		switch a {
-		case PowerOn:
-			return queue, nil
-		case ForceOff, GracefulOff:
-			return join, nil
-		case GracefulRestart, Cycle, Reset, NMI:
-			return 0, ErrNoPower
-		}
-	}
-	// A host that takes its time to shut down can be dealt with harder.
-	if now == GracefulOff || now == GracefulRestart && p.state == StatePoweringOff {
-		switch a {
-		case ForceOff, Cycle, Reset, NMI:
-			return supersede, nil
-		}
-	}
-	return 0, ErrBusy
-}
-
-// start runs an operation, with p.mu held.
-func (p *Power) start(a Action, cause Cause, from Origin, how admission) *Operation {
-	ctx, cancel := context.WithCancelCause(p.running)
-	op := &Operation{action: a, origin: from, cause: cause, asleep: p.state == StateAsleep, cancel: cancel, done: make(chan struct{})}
-	if a == NMI {
-		p.tasks.Go(func() { p.finishNMI(op, p.nmi.press(ctx, p.cfgNow().NMIPulse, nil)) })
-		return op
-	}
-	before := p.op
-	if how == supersede {
-		before.cancel(ErrSuperseded)
-	}
-	p.op = op
-	p.stopTimer(&p.restoring)
-	p.stopTimer(&p.saving)
-	p.broadcast()
-	p.tasks.Go(func() {
-		if before != nil {
-			<-before.done
-		}
-		p.finish(op, p.perform(ctx, op))
-	})
-	return op
-}
-
-// finish ends an operation: the state is again what the LED says.
-func (p *Power) finish(op *Operation, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	op.cancel(nil)
-	op.err = err
-	superseded := errors.Is(err, ErrSuperseded)
-	last := p.op == op
-	if last {
-		p.op = nil
-		p.rested(op)
-	}
-	switch {
-	case err == nil:
-		p.fault = false
-	case superseded || p.running.Err() != nil:
-	default:
-		p.fault = true
-		if !p.retryQuiet {
-			p.events.Add(Event{Severity: Warning, Kind: "power.failed", Origin: op.origin,
-				Message: fmt.Sprintf("Power action %q failed: %v. The host is %s.", op.action, err, p.state)})
-		}
-		p.afterFailure(op)
-	}
-	if last && p.running.Err() == nil && p.takenUp {
-		if p.rec.Lost {
-			p.judge() // the AC went and came while the operation ran
-		}
-		p.saveLater()
-	}
-	close(op.done)
-	p.broadcast()
-}
-
-// rested sets the state from the LED after an operation, with p.mu held.
-func (p *Power) rested(op *Operation) {
-	switch {
-	case p.parts.PowerLED == nil || !p.led.known:
-		p.setState(StateUnknown)
-	case p.led.edges >= asleepEdges:
-		p.fellAsleep()
-	case p.led.good:
-		p.setState(StateOn)
-	case (op.action == Reset || op.action == PressButton) && p.state == StateOn:
-		// The light went out meanwhile, which neither action asks for.
-		p.setState(StatePoweringOff)
-		if p.led.settle == nil {
-			p.steady()
-		}
-	default:
-		p.setState(StateOff)
-	}
-}
-
-func (p *Power) finishNMI(op *Operation, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	op.cancel(nil)
-	op.err = err
-	if err != nil && p.running.Err() == nil {
-		p.events.Add(Event{Severity: Warning, Kind: "power.failed", Origin: op.origin,
-			Message: fmt.Sprintf("The diagnostic interrupt failed: %v.", err)})
-	} else if err == nil {
-		p.events.Add(Event{Kind: "power.nmi", Origin: op.origin, Message: "A diagnostic interrupt was sent to the host."})
-	}
-	close(op.done)
-	p.broadcast()
 }
 
 // Status is one consistent look.
@@ -421,6 +194,13 @@ func (p *Power) setState(s PowerState) {
 	}
 	p.state, p.since = s, time.Now()
 	p.broadcast()
+	switch s {
+	case StateOn, StateOff, StateAsleep:
+		if p.rec.Asleep != (s == StateAsleep) {
+			p.rec.Asleep = s == StateAsleep
+			p.save()
+		}
+	}
 }
 
 // after runs f with p.mu held once d has passed, unless the timer is stopped
@@ -444,94 +224,5 @@ func (p *Power) stopTimer(slot **time.Timer) {
 	if *slot != nil {
 		(*slot).Stop()
 		*slot = nil
-	}
-}
-
-// run drives the machine until ctx ends. When it returns, no goroutine is left
-// and every button is released.
-func (p *Power) run(ctx context.Context) error {
-	var errs []error
-	for _, b := range p.buttons() {
-		errs = append(errs, b.release())
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	p.running, p.takenUp = ctx, false
-	p.mu.Unlock()
-
-	var workers sync.WaitGroup
-	workers.Go(func() { p.saver.run(ctx, p.log) })
-	for _, w := range []struct {
-		name string
-		in   Sense
-		see  func(bool)
-		lose func() // nil: nothing hangs on it
-	}{
-		// Standby before the LED: what the LED says is judged by it.
-		{"standby", p.parts.Standby, p.seeStandby, p.loseStandby},
-		{"power LED", p.parts.PowerLED, p.seeLED, p.loseLED},
-		{"host reset", p.parts.HostReset, p.seeReset, nil},
-		{"power button sense", p.parts.PowerButtonPressed, p.seePowerButton, nil},
-		{"reset button sense", p.parts.ResetButtonPressed, p.seeResetButton, nil},
-	} {
-		if w.in != nil {
-			workers.Go(func() { p.watch(ctx, w.name, w.in, w.see, w.lose) })
-		}
-	}
-	<-ctx.Done()
-	workers.Wait()
-	p.tasks.Wait()
-
-	p.mu.Lock()
-	p.running = nil
-	for _, t := range []**time.Timer{&p.restoring, &p.saving, &p.led.debounce, &p.led.settle, &p.reseter.check} {
-		p.stopTimer(t)
-	}
-	p.setState(StateUnknown)
-	p.led = led{}
-	p.standby = signal{}
-	p.broadcast()
-	p.mu.Unlock()
-	errs = errs[:0]
-	for _, b := range p.buttons() {
-		errs = append(errs, b.release())
-	}
-	return errors.Join(append(errs, p.saver.flush())...)
-}
-
-func (p *Power) buttons() []*button {
-	return slices.DeleteFunc([]*button{p.power, p.reset, p.nmi}, func(b *button) bool { return b == nil })
-}
-
-// watch follows one sense for as long as ctx lasts. A wire that fails is told
-// once and tried again.
-func (p *Power) watch(ctx context.Context, name string, in Sense, see func(bool), lose func()) {
-	wait, told := 100*time.Millisecond, false
-	for {
-		err := in.Watch(ctx, func(active bool) {
-			if told {
-				told, wait = false, 100*time.Millisecond
-				p.events.Add(Event{Kind: "wire.restored", Message: fmt.Sprintf("The wire %q works again.", name)})
-			}
-			see(active)
-		})
-		if ctx.Err() != nil {
-			return
-		}
-		if !told {
-			told = true
-			p.events.Add(Event{Severity: Critical, Kind: "wire.failed", Message: fmt.Sprintf("The wire %q failed: %v.", name, err)})
-			if lose != nil {
-				lose()
-			}
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-		wait = min(2*wait, 10*time.Second)
 	}
 }

@@ -2,7 +2,6 @@ package host
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -35,35 +34,36 @@ type resetSense struct {
 
 // seenCause is a reason for a start that may be about to come.
 type seenCause struct {
-	cause Cause
-	at    time.Time
+	at   time.Time
+	from Origin
 }
 
 // causeLife is how long a cause may precede the start that it explains.
 const causeLife = 30 * time.Second
 
-// rank orders causes, highest first (power.md of the first implementations:
+// rank orders causes, highest first (as the best-known firmware does:
 // watchdog > command > buttons > policies > soft reset).
-var rank = []Cause{CauseWatchdog, CauseCommand, CauseResetButton, CausePowerButton, CauseAlwaysOn, CauseRestore, CauseSoftReset}
+var rank = [...]Cause{CauseWatchdog, CauseCommand, CauseResetButton, CausePowerButton, CauseAlwaysOn, CauseRestore, CauseSoftReset}
 
-func (p *Power) addCause(c Cause) {
-	p.causes = append(p.causes, seenCause{c, time.Now()})
+func (p *Power) addCause(c Cause, from Origin) {
+	if p.causes == nil {
+		p.causes = map[Cause]seenCause{}
+	}
+	p.causes[c] = seenCause{time.Now(), from}
 }
 
-// takeCause returns the highest cause of the last while, def where there is
-// none, and forgets them all: one start is explained once.
-func (p *Power) takeCause(def Cause) Cause {
-	best := len(rank)
-	for _, c := range p.causes {
-		if r := slices.Index(rank, c.cause); r >= 0 && r < best && time.Since(c.at) <= causeLife {
-			best = r
+// takeCause returns the highest cause of the last while and whose it was, def
+// and from where there is none, and forgets them all: one start is explained
+// once.
+func (p *Power) takeCause(def Cause, from Origin) (Cause, Origin) {
+	causes := p.causes
+	p.causes = nil
+	for _, c := range rank {
+		if seen, ok := causes[c]; ok && time.Since(seen.at) <= causeLife {
+			return c, seen.from
 		}
 	}
-	p.causes = nil
-	if best == len(rank) {
-		return def
-	}
-	return rank[best]
+	return def, from
 }
 
 // seeLED takes a level of the power LED's wire.
@@ -83,6 +83,7 @@ func (p *Power) seeLED(active bool) {
 	switch {
 	case p.led.raw == p.led.good:
 		p.stopTimer(&p.led.debounce) // it was only a spike
+		p.broadcast()
 	case p.cfg.Debounce == 0:
 		p.turned()
 	default:
@@ -112,10 +113,10 @@ func (p *Power) turned() {
 	if !p.led.good {
 		p.reseter.whileGood = false // the power went: PLTRST# stays until it is back
 	}
-	p.after(&p.led.settle, p.cfg.BlinkWindow, p.steady)
+	p.settle()
 	p.broadcast()
 	if p.op != nil {
-		if p.led.edges >= asleepEdges && (p.op.action == GracefulOff || p.op.action == GracefulRestart) {
+		if p.led.edges >= asleepEdges && p.state == StatePoweringOff && (p.op.action == GracefulOff || p.op.action == GracefulRestart) {
 			p.op.cancel(ErrAsleep) // its button sends the host to sleep
 		}
 		return
@@ -123,15 +124,19 @@ func (p *Power) turned() {
 	if !p.takenUp {
 		return
 	}
-	p.stopTimer(&p.saving)
 	if p.led.edges >= asleepEdges {
 		p.fellAsleep()
 		return
 	}
+	if p.state != StateAsleep {
+		p.stopTimer(&p.saving)
+	}
 	switch {
 	case p.state == StateOff && p.led.good:
 		p.setState(StateOn)
-		p.cameOn(p.rec.Owed, Origin{Via: "host"})
+		if !p.acFailed() { // else it may be but a flash as its AC power comes back
+			p.cameOn(p.rec.Owed, hostItself)
+		}
 	case p.state == StateOn && !p.led.good:
 		p.setState(StatePoweringOff) // or a blink: steady will tell
 	case p.state == StatePoweringOff && p.led.good:
@@ -139,12 +144,22 @@ func (p *Power) turned() {
 	}
 }
 
+// hostItself is the origin of what nobody asked for.
+var hostItself = Origin{Via: "host"}
+
+// settle has steady called when the LED has kept its level for long enough.
+func (p *Power) settle() { p.after(&p.led.settle, p.cfg.BlinkWindow, p.steady) }
+
 func (p *Power) fellAsleep() {
+	if p.led.good && !p.noAC() && p.led.edges >= 2*asleepEdges {
+		p.survived() // a few flashes may also be its AC power coming back
+	}
 	if p.state == StateAsleep {
 		return
 	}
 	p.setState(StateAsleep)
-	p.events.Add(Event{Kind: "power.asleep", Message: "The host sleeps: its power light blinks."})
+	p.saveLater()
+	p.note(Event{Kind: "power.asleep", Origin: hostItself, Message: "The host sleeps: its power light blinks."})
 }
 
 // steady is called when the LED has kept its level for BlinkWindow.
@@ -153,16 +168,29 @@ func (p *Power) steady() {
 	if p.op != nil || !p.takenUp {
 		return
 	}
+	was := p.state
 	switch {
-	case p.led.good && p.state == StateAsleep:
+	case p.led.good && (was == StateAsleep || was == StateOn):
 		p.setState(StateOn)
-		p.events.Add(Event{Kind: "power.awake", Message: "The host woke up."})
+		if p.acFailed() {
+			p.rec.ACFailed = true
+			p.cameOn(p.rec.Owed, hostItself) // what it was doing is lost
+		} else if was == StateAsleep {
+			p.note(Event{Kind: "power.awake", Origin: hostItself, Message: "The host woke up."})
+		}
 	case !p.led.good && (p.state == StateAsleep || p.state == StatePoweringOff):
 		p.setState(StateOff)
 		p.wentOff()
+		if p.rec.Lost {
+			p.judge()
+		}
 	}
 	p.saveLater()
 }
+
+// acFailed says whether the host's AC power failed, and the host has not been
+// seen to start since.
+func (p *Power) acFailed() bool { return p.rec.Lost || p.rec.Owed.policy() }
 
 // cameOn notes that the host has started. owed explains a start that no
 // better cause was seen for.
@@ -170,21 +198,34 @@ func (p *Power) cameOn(owed Cause, from Origin) {
 	if owed == "" {
 		owed = CauseUnknown
 	}
-	cause := p.takeCause(owed)
-	p.rec.Cause, p.rec.OnByCommand, p.rec.Lost = cause, cause == CauseCommand, false
+	cause, from := p.takeCause(owed, from)
+	p.rec.Cause, p.rec.OnByCommand = cause, cause == CauseCommand
+	p.rec.Lost, p.rec.Failed = false, false
 	p.fault = false
+	p.lastPress = time.Time{} // a press before the start is not one to shut down
 	p.forgetOwed()
 	p.used()
-	p.events.Add(Event{Kind: "power.on", Origin: from, Message: fmt.Sprintf("The host is on; cause: %s.", cause)})
+	e := Event{Kind: "power.on", Origin: from, Message: fmt.Sprintf("The host is on; cause: %s.", cause)}
+	if p.op != nil {
+		p.events.Add(e)
+	} else {
+		p.note(e)
+	}
 }
 
 // restarted notes that the host has started again without losing power.
 func (p *Power) restarted(from Origin) {
-	cause := p.takeCause(CauseSoftReset)
-	p.rec.Cause, p.rec.OnByCommand = cause, false
+	cause, from := p.takeCause(CauseSoftReset, from)
+	p.rec.Cause = cause
+	p.lastPress = time.Time{} // what runs now has not seen it
 	p.save()
 	p.used()
-	p.events.Add(Event{Kind: "power.restarted", Origin: from, Message: fmt.Sprintf("The host restarted; cause: %s.", cause)})
+	e := Event{Kind: "power.restarted", Origin: from, Message: fmt.Sprintf("The host restarted; cause: %s.", cause)}
+	if cause == CauseCommand || cause == CauseWatchdog {
+		p.events.Add(e)
+	} else {
+		p.note(e)
+	}
 }
 
 // used tells the boot override that a boot began.
@@ -214,37 +255,53 @@ func (p *Power) seeReset(active bool) {
 			if !p.led.good {
 				return // it went down with the power: not a restart
 			}
-			from := Origin{}
-			if p.op != nil {
-				from = p.op.origin
-			}
-			p.restarted(from)
+			p.restarted(hostItself)
 		})
 	}
 }
 
+// panel is the origin of a person's finger on the machine.
+var panel = Origin{Via: "panel"}
+
+// bounce is a button's sense that may chatter.
+type bounce struct {
+	active   bool
+	released time.Time
+}
+
+// press says whether a level is the beginning of a press: what follows a
+// release within gap is the same press still.
+func (b *bounce) press(active bool, gap time.Duration) bool {
+	was := b.active
+	b.active = active
+	if was && !active {
+		b.released = time.Now()
+	}
+	return active && !was && time.Since(b.released) >= gap
+}
+
 // seePowerButton takes a level of the front panel's power button.
 func (p *Power) seePowerButton(active bool) {
-	if !active || p.power.own() {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lastPress, p.pressedBy = time.Now(), Origin{Via: "panel"}
-	p.addCause(CausePowerButton)
-	p.events.Add(Event{Kind: "panel.power-button", Origin: Origin{Via: "panel"}, Message: "Somebody pressed the power button."})
+	if !p.panelPower.press(active, p.cfg.Debounce) || p.power.own() {
+		return
+	}
+	p.lastPress, p.pressedBy = time.Now(), panel
+	p.addCause(CausePowerButton, panel)
+	p.note(Event{Kind: "panel.power-button", Origin: panel, Message: "Somebody pressed the power button."})
 }
 
 // seeResetButton takes a level of the front panel's reset button.
 func (p *Power) seeResetButton(active bool) {
-	if !active || p.reset.own() {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.addCause(CauseResetButton)
-	p.events.Add(Event{Kind: "panel.reset-button", Origin: Origin{Via: "panel"}, Message: "Somebody pressed the reset button."})
+	if !p.panelReset.press(active, p.cfg.Debounce) || p.reset.own() {
+		return
+	}
+	p.addCause(CauseResetButton, panel)
+	p.note(Event{Kind: "panel.reset-button", Origin: panel, Message: "Somebody pressed the reset button."})
 	if p.parts.HostReset == nil && p.led.good {
-		p.restarted(Origin{Via: "panel"})
+		p.restarted(panel)
 	}
 }

@@ -16,6 +16,13 @@ type record struct {
 	// Owed is the cause of a power-on that is still to come: after a power
 	// failure, or the second half of a cycle. "" where none is.
 	Owed Cause `json:"owed,omitempty"`
+	// Going is an action that was to switch the host off first of all, and
+	// has not done so yet. "" where none is.
+	Going Action `json:"going,omitempty"`
+	// Failed: the host is off since its power failed, as far as anybody knows.
+	Failed bool `json:"failed,omitempty"`
+	// Asleep: the host slept when it was last seen.
+	Asleep bool `json:"asleep,omitempty"`
 	// Lost: the power failed and the policy has not been asked yet.
 	Lost bool `json:"lost,omitempty"`
 
@@ -50,27 +57,59 @@ func (p *Power) takeUp() {
 	poweredUp := p.rec.BootID != p.parts.Identity.BootID
 	p.rec.BootID = p.parts.Identity.BootID
 	p.save()
+	if p.noAC() && !p.rec.Lost {
+		p.lostAC() // while nobody looked
+	}
 	if p.op != nil {
 		return // the LED's wire came back in the middle of an operation
 	}
-	if p.led.good {
-		p.setState(StateOn)
-		if p.rec.Lost || p.rec.Owed != "" {
-			p.cameOn(p.rec.Owed, Origin{Via: "host"}) // while nobody looked
-		}
-		p.saveLater()
+	if !p.led.good && !p.rec.Asleep {
+		p.setState(StateOff)
+		p.foundOff(poweredUp)
 		return
 	}
-	p.setState(StateOff)
+	if poweredUp || p.rec.Lost {
+		p.rec.Going = ""
+	}
+	switch {
+	case p.rec.Asleep: // its light may be between two blinks
+		p.setState(StateAsleep)
+		p.settle()
+		p.rec.Lost = p.rec.Lost || poweredUp // until the light tells
+		if p.rec.Going == "" {
+			p.rec.Owed = ""
+		}
+	default:
+		p.setState(StateOn)
+		if p.rec.Lost || p.rec.Owed != "" && p.rec.Going == "" {
+			p.cameOn(p.rec.Owed, hostItself) // while nobody looked
+		}
+	}
+	if p.rec.Going != "" {
+		// The software died between the press and the shutdown, which may
+		// still come.
+		p.lastPress, p.pressedBy = time.Now(), Origin{}
+		p.after(&p.restoring, p.cfg.GracefulLimit, func() { p.forgetOwed(); p.saveLater() })
+	}
+	p.save()
+	p.saveLater()
+}
+
+// foundOff judges a host that is off at the first look.
+func (p *Power) foundOff(poweredUp bool) {
+	going := p.rec.Going
+	p.rec.Going = ""
 	switch {
 	case poweredUp || p.rec.Lost:
-		p.rec.ACFailed = p.rec.Wanted
-		p.rec.Lost = true
-		p.save()
+		p.rec.Lost, p.rec.ACFailed = true, p.rec.Wanted
 		p.judge()
 	case p.rec.Owed != "":
-		p.owe(p.rec.Owed, 0)
-	case p.rec.Wanted:
+		// It may have been pressed on just before the software died.
+		p.owe(p.rec.Owed, p.cfg.PowerGoodLimit)
+	case going != "":
+		p.rec.ACFailed = false
+		p.note(Event{Kind: "power.off", Origin: hostItself, Message: "The host went off, as was asked for before."})
+	case p.rec.Wanted && !p.rec.Failed: // else it was told
 		p.wentOff() // while nobody looked
 		p.saveLater()
 	}
@@ -79,112 +118,174 @@ func (p *Power) takeUp() {
 // saveLater makes the state that nobody commanded the wanted one once it has
 // lasted for SaveAfter: a host that loses its AC is off for a while first.
 func (p *Power) saveLater() {
-	var want bool
-	switch p.state {
-	case StateOn, StateAsleep:
-		want = true
-	case StateOff:
-		if p.rec.Lost || p.rec.Owed != "" {
-			return
-		}
-	default:
-		return
-	}
-	if p.rec.Wanted == want {
+	p.stopTimer(&p.saving)
+	want, ok := p.settled()
+	if !ok || want == p.rec.Wanted {
 		return
 	}
 	p.after(&p.saving, p.cfg.SaveAfter, func() {
-		if p.op != nil || !want && (p.rec.Lost || p.rec.Owed != "") {
-			return
+		if again, ok := p.settled(); ok && again == want {
+			p.rec.Wanted = want
+			p.save()
 		}
-		p.rec.Wanted = want
-		p.save()
 	})
 }
 
-// wentOff judges a loss of power that no command explains.
-func (p *Power) wentOff() {
-	const byItself = "The host switched itself off."
-	p.causes = nil
-	p.rec.ACFailed = false
+// settled says whether the host is on, and whether that may become the wanted
+// state: nothing more is to come, and an off is not a power failure.
+func (p *Power) settled() (on, ok bool) {
 	switch {
-	case p.rec.Lost || p.rec.Owed != "": // seeStandby has told already
+	case p.op != nil || p.rec.Going != "":
+		return false, false
+	case p.state == StateOn, p.state == StateAsleep:
+		return true, true
+	}
+	return false, p.state == StateOff && !p.rec.Lost && p.rec.Owed == "" && !p.rec.Failed
+}
+
+// wentOff judges a loss of power that the operation under way, if there is
+// one, did not bring about.
+func (p *Power) wentOff() {
+	pressed := !p.lastPress.IsZero() && time.Since(p.lastPress) <= p.cfg.GracefulLimit
+	going := p.rec.Going
+	p.causes, p.lastPress = nil, time.Time{}
+	p.rec.ACFailed, p.rec.Failed, p.rec.Going = false, false, ""
+	switch {
+	case p.rec.Lost: // lostAC has told
 		p.rec.ACFailed = true
-	case !p.lastPress.IsZero() && time.Since(p.lastPress) <= p.cfg.GracefulLimit:
-		p.events.Add(Event{Kind: "power.off", Origin: p.pressedBy, Message: "The host shut down after its power button was pressed."})
+	case p.rec.Owed.policy(): // and the policy was asked before the light went out
+		p.rec.ACFailed = true
+		p.owe(p.rec.Owed, 0)
+	case pressed:
+		p.note(Event{Kind: "power.off", Origin: p.pressedBy, Message: "The host shut down after its power button was pressed."})
+		if going != "" && p.rec.Owed != "" {
+			p.owe(p.rec.Owed, p.cfg.OffTime) // the rest of a restart that the software did not live to see
+		}
 	case p.standbyWired():
-		p.events.Add(Event{Kind: "power.off", Origin: Origin{Via: "host"}, Message: byItself})
+		p.note(Event{Kind: "power.off", Origin: hostItself, Message: "The host switched itself off."})
 	default:
 		// Without a standby wire a host that switched itself off looks like
 		// one whose AC failed. The wanted state stays "on".
-		p.fault, p.rec.ACFailed = true, true
-		p.events.Add(Event{Severity: Critical, Kind: "power.lost", Message: "The host lost its power, and no command asked for it."})
+		p.fault, p.rec.ACFailed, p.rec.Failed = true, true, true
+		p.note(Event{Severity: Critical, Kind: "power.lost", Origin: hostItself, Message: "The host lost its power, and no command asked for it."})
 		if p.cfg.Restore != AlwaysOff && p.cfg.RestoreRetry > 0 && (p.rec.Wanted || p.cfg.Restore == AlwaysOn) {
 			p.owe(p.policyCause(), p.cfg.RestoreRetry)
 		}
 	}
-	p.lastPress = time.Time{}
 	p.save()
 }
 
-// seeStandby takes a level of the standby supply.
+// seeStandby takes a level of the standby supply's wire.
 func (p *Power) seeStandby(active bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	first := !p.standby.known
-	if !first && p.standby.active == active {
-		return
+	switch s := &p.standby; {
+	case !s.known:
+		*s = signal{known: true, raw: active, active: active}
+		p.broadcast()
+		if p.takenUp || p.parts.PowerLED == nil {
+			p.standbyTurned()
+		}
+		p.takeUp()
+	case s.raw == active:
+	default:
+		s.raw = active
+		if s.raw == s.active {
+			p.stopTimer(&s.debounce) // it was only a spike
+			return
+		}
+		p.after(&s.debounce, p.cfg.Debounce, func() {
+			s.active = s.raw
+			p.standbyTurned()
+		})
 	}
-	p.standby = signal{known: true, active: active}
+}
+
+// standbyTurned takes a debounced change of the standby supply.
+func (p *Power) standbyTurned() {
 	p.broadcast()
 	switch {
-	case first && !p.takenUp:
-		p.takeUp()
-	case !active:
+	case !p.standby.active:
 		p.stopTimer(&p.restoring)
 		p.stopTimer(&p.saving)
-		p.rec.Lost = true
-		p.rec.ACFailed = p.rec.Wanted
-		p.save()
-		p.events.Add(Event{Severity: Critical, Kind: "power.ac-lost", Message: "The host lost its AC power."})
-		if p.op != nil {
-			p.op.cancel(ErrNoStandby)
+		if !p.rec.Lost {
+			p.lostAC()
+		}
+		for _, op := range []*Operation{p.op, p.next} {
+			if op != nil {
+				op.cancel(ErrNoStandby)
+			}
 		}
 	case p.rec.Lost:
-		p.events.Add(Event{Kind: "power.ac-restored", Message: "The host has AC power again."})
+		p.note(Event{Kind: "power.ac-restored", Message: "The host has AC power again."})
 		p.judge()
 	}
+}
+
+// lostAC notes a failure of the host's AC power.
+func (p *Power) lostAC() {
+	p.rec.Lost, p.rec.ACFailed = true, p.rec.Wanted
+	p.save()
+	p.note(Event{Severity: Critical, Kind: "power.ac-lost", Message: "The host lost its AC power."})
 }
 
 // loseStandby is told that the standby wire failed: it is as if not wired.
 func (p *Power) loseStandby() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.stopTimer(&p.standby.debounce)
 	p.standby = signal{failed: true}
+	p.broadcast()
 	p.takeUp()
+	if p.takenUp && p.rec.Lost && p.cfg.RestoreRetry > 0 {
+		p.judge() // nobody will tell when the AC is back, so it is tried
+	}
 }
 
 func (p *Power) standbyWired() bool { return p.parts.Standby != nil && !p.standby.failed }
 
+// noAC says whether the standby wire says that the host has no AC power.
+func (p *Power) noAC() bool { return p.standby.known && !p.standby.active }
+
 // judge asks the policy about a failure that is over. While the standby wire
 // says that there is no AC it waits for seeStandby to call again.
 func (p *Power) judge() {
-	if p.standbyWired() && !p.standby.active || p.op != nil {
+	if p.noAC() || p.op != nil || p.parts.PowerLED != nil && !p.takenUp {
+		return // who is waited for calls again
+	}
+	if p.led.good || p.state == StateOn || p.state == StateAsleep {
+		// It seems to have come through. A light that is about to go out
+		// tells otherwise, and has steady call again.
+		p.after(&p.restoring, p.cfg.BlinkWindow+p.cfg.Debounce, func() {
+			if p.led.good && p.led.settle == nil && !p.noAC() {
+				p.survived()
+			}
+		})
 		return
 	}
 	p.rec.Lost = false
-	if p.state == StateOn || p.state == StateAsleep || p.led.good {
-		p.save() // it came through, or came back by itself
-		return
-	}
 	switch {
-	case p.parts.PowerButton == nil:
-	case p.cfg.Restore == AlwaysOn, p.cfg.Restore == LastState && p.rec.Wanted:
+	case p.parts.PowerButton == nil || p.parts.PowerLED == nil:
+	case p.restores():
 		p.owe(p.policyCause(), 0)
 		return
 	}
-	p.rec.Owed, p.rec.Wanted = "", false
+	p.rec.Owed, p.rec.Going, p.rec.Wanted = "", "", false
 	p.save()
+}
+
+// survived notes that the host is on after a failure of its AC power.
+func (p *Power) survived() {
+	if p.acFailed() {
+		p.rec.Lost, p.rec.Failed = false, false
+		p.forgetOwed()
+		p.saveLater()
+	}
+}
+
+// restores says whether the policy switches a host on that lost its power.
+func (p *Power) restores() bool {
+	return p.cfg.Restore == AlwaysOn || p.cfg.Restore == LastState && p.rec.Wanted
 }
 
 func (p *Power) policyCause() Cause {
@@ -194,31 +295,48 @@ func (p *Power) policyCause() Cause {
 	return CauseRestore
 }
 
-// owe notes that the host is to be switched on, and does so after the delay
-// of the settings and wait more. Any start, and any command, settles the debt.
+// policy says whether c is a restore policy's.
+func (c Cause) policy() bool { return c == CauseAlwaysOn || c == CauseRestore }
+
+// owe notes that the host is to be switched on, and does so after wait and,
+// for the policy, the delay of the settings. Any start, and any command,
+// settles the debt.
 func (p *Power) owe(cause Cause, wait time.Duration) {
 	p.rec.Owed = cause
 	p.save()
-	if cause != CauseCommand {
+	if cause.policy() {
 		wait += p.cfg.RestoreDelay
 		if p.cfg.RestoreJitter > 0 {
 			wait += rand.N(p.cfg.RestoreJitter)
 		}
 	}
 	// A sleeping host's light may be between two blinks.
-	p.after(&p.restoring, max(wait, p.cfg.BlinkWindow), func() {
-		if p.op != nil || p.state != StateOff || p.rec.Owed == "" || p.standbyWired() && !p.standby.active {
+	p.after(&p.restoring, max(wait, p.cfg.BlinkWindow), p.pay)
+}
+
+// pay begins the power-on that is owed. Where it does not, what keeps it from
+// that calls again: an operation's end, AC power's return, the light's rest.
+func (p *Power) pay() {
+	if p.op != nil || p.state != StateOff || p.rec.Owed == "" || p.noAC() {
+		return
+	}
+	cause := p.rec.Owed
+	if cause.policy() {
+		if !p.restores() { // it was changed meanwhile
+			p.rec.Wanted = false
+			p.forgetOwed()
 			return
 		}
-		p.start(PowerOn, cause, Origin{}, begin)
-	})
+		cause = p.policyCause()
+	}
+	p.start(PowerOn, cause, Origin{}, begin)
 }
 
 // forgetOwed drops the power-on that is owed.
 func (p *Power) forgetOwed() {
 	p.stopTimer(&p.restoring)
 	p.retryQuiet = false
-	p.rec.Owed = ""
+	p.rec.Owed, p.rec.Going = "", ""
 	p.save()
 }
 
@@ -226,18 +344,22 @@ func (p *Power) forgetOwed() {
 func (p *Power) afterFailure(op *Operation) {
 	switch {
 	case errors.Is(op.err, ErrNoStandby):
-		// seeStandby keeps the wanted state for when AC is back.
-	case p.led.good:
-		p.rec.Wanted, p.rec.Owed = true, ""
-	case p.rec.Owed != "" && p.rec.Owed != CauseCommand && p.cfg.RestoreRetry > 0:
+		return // the policy is asked when AC power is back
+	case p.led.good || p.state == StateAsleep:
+		p.rec.Wanted, p.rec.Owed, p.rec.Going = true, "", ""
+	case p.rec.Owed.policy() && p.cfg.RestoreRetry > 0:
 		p.retryQuiet = true
 		p.owe(p.rec.Owed, p.cfg.RestoreRetry)
 		return
 	default:
-		p.rec.Owed = ""
+		p.rec.Owed, p.rec.Going = "", ""
 	}
 	p.save()
 }
 
-// save marks the record for writing, with p.mu held.
-func (p *Power) save() { p.saver.put(p.rec) }
+// save marks the record for writing, with p.mu held, and wakes who watches
+// what Status shows of it.
+func (p *Power) save() {
+	p.saver.put(p.rec)
+	p.broadcast()
+}

@@ -252,7 +252,7 @@ func TestRestoreDelay(t *testing.T) {
 		for range 8 {
 			r.acOff()
 			time.Sleep(time.Minute)
-			r.btn.presses = nil
+			r.btn.forget()
 			back := time.Since(r.btn.start)
 			r.acOn()
 			time.Sleep(time.Minute)

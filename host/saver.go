@@ -46,31 +46,33 @@ func (s *saver) poke() {
 	}
 }
 
+// saveRetry is how long after a failure the record is tried again, unless a
+// newer one comes before.
+const saveRetry = 2 * time.Second
+
 // run writes until ctx ends. A record that could not be written is tried
 // again until it is, or a newer one takes its place.
 func (s *saver) run(ctx context.Context, log *slog.Logger) {
 	told := false
+	var retry <-chan time.Time
+	s.poke() // the last run may have left one
 	for {
 		select {
 		case <-s.wake:
+		case <-retry:
 		case <-ctx.Done():
 			return
 		}
 		err := s.flush()
 		if err == nil {
-			told = false
+			told, retry = false, nil
 			continue
 		}
 		if !told {
 			told = true
 			log.Error("the power state could not be saved", "error", err)
 		}
-		select {
-		case <-time.After(2 * time.Second):
-			s.poke()
-		case <-ctx.Done():
-			return
-		}
+		retry = time.After(saveRetry)
 	}
 }
 
@@ -94,10 +96,15 @@ func (s *saver) flush() error {
 	return err
 }
 
+// saveLimit is how long a request waits for the disk: a full card, or one that
+// hangs, must not keep anybody from switching the host.
+const saveLimit = 5 * time.Second
+
 // wait returns when what was put before the call is on the disk. It also
-// returns when it could not be brought there: a full card must not keep
-// anybody from switching the host.
+// returns when it could not be brought there, and after saveLimit.
 func (s *saver) wait(ctx context.Context) error {
+	limit := time.NewTimer(saveLimit)
+	defer limit.Stop()
 	s.mu.Lock()
 	gen := s.gen
 	s.mu.Unlock()
@@ -106,10 +113,12 @@ func (s *saver) wait(ctx context.Context) error {
 		tried, grew := s.tried, s.grew
 		s.mu.Unlock()
 		if tried >= gen {
-			return nil
+			return context.Cause(ctx)
 		}
 		select {
 		case <-grew:
+		case <-limit.C:
+			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
