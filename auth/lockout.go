@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // Lockout is the policy against guessing. Failed logins are counted, and locks
@@ -52,26 +54,29 @@ func DefaultLockout() Lockout {
 		Max: 30 * time.Minute, UserMax: 5 * time.Minute, Forget: time.Hour}
 }
 
-// Validate answers an ErrInvalid that says which rule is broken.
+// Validate answers a *settings.FieldError for the first field that breaks a rule.
 func (l Lockout) Validate() error {
 	const day = 24 * time.Hour
+	bad := func(field, rule string) error {
+		return &settings.FieldError{Pointer: "/" + field, Err: fmt.Errorf("%w: it is %s", ErrInvalid, rule)}
+	}
 	switch {
 	case l.Threshold < 0 || l.Threshold > 1000:
-		return fmt.Errorf("%w: lockout threshold: 0 to 1000", ErrInvalid)
+		return bad("threshold", "0 to 1000")
 	case l.Threshold == 0:
 		return nil
 	case l.UserThreshold < l.Threshold || l.UserThreshold > 10000:
-		return fmt.Errorf("%w: lockout user threshold: at least the threshold, at most 10000", ErrInvalid)
+		return bad("user_threshold", "at least threshold and at most 10000")
 	case l.First < time.Second || l.First > day:
-		return fmt.Errorf("%w: first lock: 1 second to 1 day", ErrInvalid)
+		return bad("first", "1s to 24h")
 	case l.Factor < 1 || l.Factor > 10:
-		return fmt.Errorf("%w: lockout factor: 1 to 10", ErrInvalid)
+		return bad("factor", "1 to 10")
 	case l.Max < l.First || l.Max > day:
-		return fmt.Errorf("%w: longest lock: at least the first, at most 1 day", ErrInvalid)
+		return bad("max", "at least first and at most 24h")
 	case l.UserMax < l.First || l.UserMax > day:
-		return fmt.Errorf("%w: longest lock of a user: at least the first, at most 1 day", ErrInvalid)
+		return bad("user_max", "at least first and at most 24h")
 	case l.Forget < time.Second || l.Forget > 7*day:
-		return fmt.Errorf("%w: lockout forget time: 1 second to 7 days", ErrInvalid)
+		return bad("forget", "1s to 168h")
 	}
 	return nil
 }

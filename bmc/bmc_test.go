@@ -18,6 +18,7 @@ import (
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/board/sim"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 	"github.com/nitrino/nitrino/internal/store"
 )
 
@@ -383,13 +384,13 @@ func TestValidate(t *testing.T) {
 		{"a time out of range", func(s *Settings) { s.Power.PowerPulse = time.Hour }, "power.power_pulse"},
 		{"SSH sessions", func(s *Settings) { s.SSH.MaxSessions = 0 }, "ssh.max_sessions"},
 		{"SSH idle", func(s *Settings) { s.SSH.IdleTimeout = -1 }, "ssh.idle_timeout"},
-		{"IPMI sessions", func(s *Settings) { s.IPMI.MaxSessions = 1000 }, "ipmi"},
-		{"lockout", func(s *Settings) { s.Lockout.Factor = 99 }, "lockout"},
+		{"IPMI sessions", func(s *Settings) { s.IPMI.MaxSessions = 1000 }, "ipmi.max_sessions"},
+		{"lockout", func(s *Settings) { s.Lockout.Factor = 99 }, "lockout.factor"},
 	}
 	onBoard := func(w board.Wires) error {
 		for _, n := range w.List() {
 			if n.Line > 10 {
-				return &board.FieldError{Field: "/" + n.Name + "/line", Err: board.ErrNoLine}
+				return &settings.FieldError{Pointer: "/" + n.Name + "/line", Err: board.ErrNoLine}
 			}
 		}
 		return nil

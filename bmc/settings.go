@@ -95,6 +95,9 @@ func Defaults() Settings {
 func validate(s *Settings, onBoard func(board.Wires) error) error {
 	var errs []error
 	bad := func(pointer string, err error) {
+		if f, ok := errors.AsType[*settings.FieldError](err); ok {
+			pointer, err = pointer+f.Pointer, f.Err
+		}
 		if err != nil {
 			errs = append(errs, &settings.FieldError{Pointer: pointer, Err: err})
 		}
@@ -110,20 +113,8 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 	if err == nil && onBoard != nil {
 		err = onBoard(s.Wires)
 	}
-	if err != nil {
-		pointer, reason := "/wires", err
-		if f, ok := errors.AsType[*board.FieldError](err); ok {
-			pointer, reason = "/wires"+f.Field, f.Err
-		}
-		bad(pointer, reason)
-	}
-	if err := s.Power.Validate(); err != nil {
-		pointer, reason := "/power", err
-		if f, ok := errors.AsType[*host.FieldError](err); ok {
-			pointer, reason = "/power/"+f.Field, f.Err
-		}
-		bad(pointer, reason)
-	}
+	bad("/wires", err)
+	bad("/power", s.Power.Validate())
 	bad("/ssh/max_sessions", between(s.SSH.MaxSessions, 1, 256))
 	bad("/ssh/idle_timeout", between(s.SSH.IdleTimeout, 0, 24*time.Hour))
 	bad("/ipmi", s.IPMI.config().Validate())

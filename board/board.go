@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // MaxLine is the highest line number that a GPIO chip can have here.
@@ -78,19 +80,7 @@ var (
 	ErrDirection = errors.New("the line has the wrong direction")
 )
 
-// A FieldError says which part of the settings is wrong.
-type FieldError struct {
-	// Field is a JSON pointer (RFC 6901) into the section "wires".
-	Field string
-	Err   error
-}
-
-func (e *FieldError) Error() string { return "wires" + e.Field + ": " + e.Err.Error() }
-
-// Unwrap returns the reason.
-func (e *FieldError) Unwrap() error { return e.Err }
-
-// Validate answers a *FieldError for the first wire whose line is out of
+// Validate answers a *settings.FieldError, relative to the wires, for the first wire whose line is out of
 // range or used by an earlier wire too.
 func (w Wires) Validate() error {
 	type line struct {
@@ -100,11 +90,11 @@ func (w Wires) Validate() error {
 	used := make(map[line]string)
 	for _, n := range w.List() {
 		if n.Line < 0 || n.Line > MaxLine {
-			return &FieldError{"/" + n.Name + "/line", fmt.Errorf("%w: %d is not between 0 and %d", ErrNoLine, n.Line, MaxLine)}
+			return &settings.FieldError{Pointer: "/" + n.Name + "/line", Err: fmt.Errorf("%w: %d is not between 0 and %d", ErrNoLine, n.Line, MaxLine)}
 		}
 		at := line{n.Chip, n.Line}
 		if first, ok := used[at]; ok {
-			return &FieldError{"/" + n.Name + "/line", fmt.Errorf("%w: %d is %s already", ErrLineTwice, n.Line, first)}
+			return &settings.FieldError{Pointer: "/" + n.Name + "/line", Err: fmt.Errorf("%w: %d is %s already", ErrLineTwice, n.Line, first)}
 		}
 		used[at] = n.Name
 	}

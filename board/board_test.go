@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"testing"
+
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 func TestValidate(t *testing.T) {
@@ -33,8 +35,8 @@ func TestValidate(t *testing.T) {
 			if c.err == nil {
 				return
 			}
-			var f *FieldError
-			if !errors.As(err, &f) || f.Field != c.field {
+			var f *settings.FieldError
+			if !errors.As(err, &f) || f.Pointer != c.field {
 				t.Fatalf("got %v, want field %s", err, c.field)
 			}
 		})

@@ -3,6 +3,8 @@ package host
 import (
 	"fmt"
 	"time"
+
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // A PowerState is what the host's power supply does, transitions included.
@@ -142,18 +144,7 @@ func DefaultPowerConfig() PowerConfig {
 	}
 }
 
-// A FieldError says which field of a PowerConfig is wrong.
-type FieldError struct {
-	Field string // its name in the settings
-	Err   error
-}
-
-func (e *FieldError) Error() string { return e.Field + ": " + e.Err.Error() }
-
-// Unwrap returns what is wrong with the field.
-func (e *FieldError) Unwrap() error { return e.Err }
-
-// Validate answers a *FieldError for the first field out of its range.
+// Validate answers a *settings.FieldError for the first field out of its range.
 func (c PowerConfig) Validate() error {
 	for _, f := range []struct {
 		name           string
@@ -175,7 +166,7 @@ func (c PowerConfig) Validate() error {
 		{"restore_retry", c.RestoreRetry, 0, 24 * time.Hour},
 	} {
 		if f.got < f.low || f.got > f.high {
-			return &FieldError{f.name, fmt.Errorf("%v is not between %v and %v: %w", f.got, f.low, f.high, ErrInvalid)}
+			return &settings.FieldError{Pointer: "/" + f.name, Err: fmt.Errorf("%v is not between %v and %v: %w", f.got, f.low, f.high, ErrInvalid)}
 		}
 	}
 	return nil

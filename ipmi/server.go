@@ -25,6 +25,7 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // Config is the section "ipmi" of the settings.
@@ -56,19 +57,19 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate answers an error that names the first field out of its range.
+// Validate answers a *settings.FieldError for the first field out of its range.
 func (c Config) Validate() error {
 	switch {
 	case c.MaxSessions < 1 || c.MaxSessions > maxSlots:
-		return fmt.Errorf("max_sessions: %d is not between 1 and %d: %w", c.MaxSessions, maxSlots, host.ErrInvalid)
+		return &settings.FieldError{Pointer: "/max_sessions", Err: fmt.Errorf("%d is not between 1 and %d: %w", c.MaxSessions, maxSlots, host.ErrInvalid)}
 	case c.IdleTimeout < 10*time.Second || c.IdleTimeout > time.Hour:
-		return fmt.Errorf("idle_timeout: %v is not between 10s and 1h: %w", c.IdleTimeout, host.ErrInvalid)
+		return &settings.FieldError{Pointer: "/idle_timeout", Err: fmt.Errorf("%v is not between 10s and 1h: %w", c.IdleTimeout, host.ErrInvalid)}
 	case c.MaxPrivilege < PrivilegeUser || c.MaxPrivilege > PrivilegeAdministrator:
-		return fmt.Errorf("max_privilege: %d is not between 2 (USER) and 4 (ADMINISTRATOR): %w", c.MaxPrivilege, host.ErrInvalid)
+		return &settings.FieldError{Pointer: "/max_privilege", Err: fmt.Errorf("%d is not between 2 (USER) and 4 (ADMINISTRATOR): %w", c.MaxPrivilege, host.ErrInvalid)}
 	case c.LoginsPerSecond < 1 || c.LoginsPerSecond > 10000:
-		return fmt.Errorf("logins_per_second: %d is not between 1 and 10000: %w", c.LoginsPerSecond, host.ErrInvalid)
+		return &settings.FieldError{Pointer: "/logins_per_second", Err: fmt.Errorf("%d is not between 1 and 10000: %w", c.LoginsPerSecond, host.ErrInvalid)}
 	case len(c.KG) > 20:
-		return fmt.Errorf("kg: %d bytes are more than 20: %w", len(c.KG), host.ErrInvalid)
+		return &settings.FieldError{Pointer: "/kg", Err: fmt.Errorf("%d bytes are more than 20: %w", len(c.KG), host.ErrInvalid)}
 	}
 	return nil
 }

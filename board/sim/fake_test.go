@@ -12,6 +12,7 @@ import (
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/board/boardtest"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 func newTestFake(t *testing.T, cfg FakeConfig) *Fake {
@@ -86,8 +87,8 @@ func TestParts(t *testing.T) {
 			if !errors.Is(err, c.err) {
 				t.Fatalf("got %v, want %v", err, c.err)
 			}
-			var f *board.FieldError
-			if c.err != nil && (!errors.As(err, &f) || f.Field != c.field) {
+			var f *settings.FieldError
+			if c.err != nil && (!errors.As(err, &f) || f.Pointer != c.field) {
 				t.Fatalf("got %v, want field %s", err, c.field)
 			}
 			if got, want := p.PowerButton != nil, err == nil && c.wires.PowerButton != nil; got != want {

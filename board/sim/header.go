@@ -10,6 +10,7 @@ import (
 
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 )
 
 // The lines of the simulated header, numbered as emulate numbers the lines of
@@ -58,7 +59,7 @@ type Header struct {
 }
 
 // Parts gives the machine as seen through wires. It answers a
-// *board.FieldError for a wire to a line that the header has not, or whose
+// *settings.FieldError for a wire to a line that the header has not, or whose
 // direction is the other one.
 func (h *Harness) Parts(wires board.Wires) (host.Parts, error) {
 	if err := wires.Validate(); err != nil {
@@ -80,7 +81,7 @@ func (h *Harness) Parts(wires board.Wires) (host.Parts, error) {
 	}
 	for _, w := range wires.List() {
 		if w.Chip != "" {
-			return host.Parts{}, &board.FieldError{Field: "/" + w.Name + "/chip", Err: fmt.Errorf("%w: the simulated header has no chip %q", board.ErrNoLine, w.Chip)}
+			return host.Parts{}, &settings.FieldError{Pointer: "/" + w.Name + "/chip", Err: fmt.Errorf("%w: the simulated header has no chip %q", board.ErrNoLine, w.Chip)}
 		}
 		var err error
 		if out := outputs[w.Name]; out != nil {
@@ -91,7 +92,7 @@ func (h *Harness) Parts(wires board.Wires) (host.Parts, error) {
 			err = errors.ErrUnsupported
 		}
 		if err != nil {
-			return host.Parts{}, &board.FieldError{Field: "/" + w.Name + "/line", Err: err}
+			return host.Parts{}, &settings.FieldError{Pointer: "/" + w.Name + "/line", Err: err}
 		}
 	}
 	return p, nil
