@@ -79,7 +79,7 @@ const (
 	eventBucket   = "events"
 	eventIDBucket = "event-ids"
 	reservedKey   = "reserved"
-	reserveAhead  = 4096
+	reserveAhead  = 512
 )
 
 // Events is the one event log. Add returns at once; one writer puts what came

@@ -178,9 +178,9 @@ func TestEventsCrash(t *testing.T) {
 func TestEventsReserve(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "db")
 	l, db := openEvents(t, path)
-	for range 3 * reserveAhead {
+	for range 10 * reserveAhead {
 		l.Add(Event{Kind: "test"})
-		if l.last%1000 == 0 {
+		if l.last%200 == 0 {
 			if err := l.flush(false); err != nil {
 				t.Fatal(err)
 			}
