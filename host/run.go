@@ -44,7 +44,10 @@ func (p *Power) run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	workers.Wait()
-	p.mu.Lock() // who was admitted before ctx ended has its task by now, and nobody is after
+	// Whoever was admitted before ctx ended has its task once the lock is free,
+	// and nobody is admitted after that.
+	p.mu.Lock()
+	p.broadcast()
 	p.mu.Unlock()
 	p.tasks.Wait()
 
