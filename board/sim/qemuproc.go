@@ -380,28 +380,35 @@ func (q *QEMU) adopt(ctx context.Context) error {
 	return nil
 }
 
-// find returns the QEMU that Dir's pid file names, nil if it does not run.
+// find returns the QEMU that was started with Dir's pid file, nil if none runs.
+// It looks at the processes, not at the file: QEMU writes that only some
+// milliseconds after it was started, and its starter may be killed meanwhile.
 func (q *QEMU) find() (*os.Process, error) {
-	path := filepath.Join(q.cfg.Dir, pidFile)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid <= 1 || !alive(pid) {
-		return nil, nil // the file was cut short, or its process ended
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || !q.runs(pid) {
+			continue
+		}
+		p, err := os.FindProcess(pid) // holds a pidfd, so what is checked now is what is signalled later
+		if err != nil {
+			return nil, err
+		}
+		if q.runs(pid) {
+			return p, nil
+		}
 	}
-	p, err := os.FindProcess(pid) // holds a pidfd, so what is checked now is what is signalled later
-	if err != nil {
-		return nil, err
-	}
-	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err != nil || !isOurs(line, q.cfg.Binary, path) {
-		return nil, nil // the pid belongs to another program by now
-	}
-	return p, nil
+	return nil, nil
+}
+
+// runs says whether a process is a QEMU of this folder. One that has ended
+// and is not reaped has no command line.
+func (q *QEMU) runs(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && isOurs(line, q.cfg.Binary, filepath.Join(q.cfg.Dir, pidFile))
 }
 
 // isOurs reports whether a command line (proc(5), /proc/pid/cmdline) is that
