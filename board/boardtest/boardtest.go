@@ -3,6 +3,7 @@
 package boardtest
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,8 +12,8 @@ import (
 )
 
 // A Rig is a board with a host that is off, and what a test can do at the
-// host's side. What is nil or empty cannot be done, and the tests that need
-// it are skipped.
+// host's side. A case that needs what is nil or empty fails: a board that lacks
+// it says so by leaving the case out.
 type Rig struct {
 	// Parts are the board's. PowerButton, PowerLED and Console are needed.
 	Parts host.Parts
@@ -41,18 +42,19 @@ type Rig struct {
 	OSReboot, OSShutdown func() error
 }
 
-// Run runs the suite in real time. newRig makes a fresh rig for each test and
-// has t clean it up.
-func Run(t *testing.T, newRig func(t *testing.T) Rig) {
-	for _, c := range cases() {
+// Run runs the suite in real time, but for the cases named in without: those
+// whose wires the board lacks. newRig makes a fresh rig for each case and has t
+// clean it up.
+func Run(t *testing.T, newRig func(t *testing.T) Rig, without ...string) {
+	for _, c := range cases(t, without) {
 		t.Run(c.name, func(t *testing.T) { c.run(t, newRig(t)) })
 	}
 }
 
 // RunVirtual runs the suite in virtual time (testing/synctest), for boards
 // without real I/O.
-func RunVirtual(t *testing.T, newRig func(t *testing.T) Rig) {
-	for _, c := range cases() {
+func RunVirtual(t *testing.T, newRig func(t *testing.T) Rig, without ...string) {
+	for _, c := range cases(t, without) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { c.run(t, newRig(t)) })
 		})
@@ -71,8 +73,10 @@ type testCase struct {
 	run  func(*testing.T, Rig)
 }
 
-func cases() []testCase {
-	return []testCase{
+// cases are all but those left out. A name that is no case's is an error.
+func cases(t *testing.T, without []string) []testCase {
+	t.Helper()
+	all := []testCase{
 		{"released at start", releasedAtStart},
 		{"levels and watches", levelsAndWatches},
 		{"a press starts the host", pressStarts},
@@ -88,4 +92,11 @@ func cases() []testCase {
 		{"console", console},
 		{"boot selection", bootSelection},
 	}
+	for _, name := range without {
+		n := len(all)
+		if all = slices.DeleteFunc(all, func(c testCase) bool { return c.name == name }); len(all) == n {
+			t.Fatalf("there is no case %q to leave out", name)
+		}
+	}
+	return all
 }

@@ -100,7 +100,7 @@ func pressStarts(t *testing.T, r Rig) {
 
 func shortPress(t *testing.T, r Rig) {
 	if r.Down == "" {
-		t.Skip("the host's operating system does not show its shutdown")
+		t.Fatal("the host's operating system does not show its shutdown")
 	}
 	led, m := running(t, r)
 	pulse(t, r.Parts.PowerButton, press)
@@ -116,7 +116,7 @@ func shortPress(t *testing.T, r Rig) {
 
 func holdCuts(t *testing.T, r Rig) {
 	if r.Hang == "" {
-		t.Skip("the host's operating system cannot be hung")
+		t.Fatal("the host's operating system cannot be hung")
 	}
 	led, m := running(t, r)
 	m.write(r.Hang)
@@ -143,7 +143,7 @@ func holdCuts(t *testing.T, r Rig) {
 
 func resetRestarts(t *testing.T, r Rig) {
 	if r.Parts.ResetButton == nil {
-		t.Skip("no reset wire")
+		t.Fatal("no reset wire")
 	}
 	led, m := running(t, r)
 	var platform *watch
@@ -173,7 +173,7 @@ func resetRestarts(t *testing.T, r Rig) {
 
 func nmiArrives(t *testing.T, r Rig) {
 	if r.Parts.NMIButton == nil || r.AfterNMI == "" {
-		t.Skip("no NMI wire, or the host does not show an NMI")
+		t.Fatal("no NMI wire, or the host does not show an NMI")
 	}
 	led, m := running(t, r)
 	for range 2 {
@@ -196,7 +196,7 @@ func nmiArrives(t *testing.T, r Rig) {
 
 func idLight(t *testing.T, r Rig) {
 	if r.Parts.IDLight == nil || r.IDLight == nil {
-		t.Skip("no ID light, or nobody can see it")
+		t.Fatal("no ID light, or nobody can see it")
 	}
 	for _, lit := range []bool{false, true, true, false, false} {
 		set(t, r.Parts.IDLight, lit)
@@ -248,7 +248,7 @@ func setMany(t *testing.T, r Rig) {
 
 func person(t *testing.T, r Rig) {
 	if r.PressPower == nil {
-		t.Skip("nobody can press")
+		t.Fatal("nobody can press")
 	}
 	led := watching(t, r.Parts.PowerLED)
 	seen := map[string]*watch{}
@@ -282,7 +282,7 @@ func person(t *testing.T, r Rig) {
 
 func standbyLost(t *testing.T, r Rig) {
 	if r.SetStandby == nil || r.Parts.Standby == nil {
-		t.Skip("no standby wire, or the AC power cannot be switched")
+		t.Fatal("no standby wire, or the AC power cannot be switched")
 	}
 	led, m := running(t, r)
 	standby := watching(t, r.Parts.Standby)
@@ -305,7 +305,7 @@ func standbyLost(t *testing.T, r Rig) {
 
 func byItself(t *testing.T, r Rig) {
 	if r.OSReboot == nil || r.OSShutdown == nil {
-		t.Skip("the host does nothing by itself")
+		t.Fatal("the host does nothing by itself")
 	}
 	led, m := running(t, r)
 	if err := r.OSReboot(); err != nil {
@@ -374,7 +374,7 @@ func console(t *testing.T, r Rig) {
 func bootSelection(t *testing.T, r Rig) {
 	b := r.Parts.Boot
 	if b == nil {
-		t.Skip("the board cannot choose what boots")
+		t.Fatal("the board cannot choose what boots")
 	}
 	targets := b.Targets()
 	if len(targets) == 0 || slices.Contains(targets, host.BootDefault) {
