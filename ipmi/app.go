@@ -72,7 +72,7 @@ func (s *Server) reset(cold bool) func(*call) completionCode {
 func (s *Server) getSelfTest(c *call) completionCode {
 	switch {
 	case s.selfTest == nil:
-		c.put(0x56, 0x00) // not implemented
+		c.put(0x56, 0x00) // this board has no self-test (table 20-4)
 	default:
 		if failed := s.selfTest(); failed != 0 {
 			c.put(0x57, byte(failed))

@@ -19,7 +19,7 @@ func serve(t testing.TB, b *bmc, network, addr string) *net.UDPAddr {
 	}
 	conn, err := net.ListenUDP(network, a)
 	if err != nil {
-		t.Skipf("this machine has no %s: %v", network, err)
+		t.Fatalf("listening on %s %s: %v", network, addr, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
