@@ -17,6 +17,19 @@ const (
 	mixedAlphabet = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789" // 5.83 bits each
 )
 
+// RandomCredentials are what FirstStart makes up: for a caller that has to
+// write them down before they count.
+func RandomCredentials() Credentials {
+	return Credentials{
+		User:       FirstUser,
+		Password:   randomText(plainAlphabet, 7) + "-" + randomText(plainAlphabet, 7) + "-" + randomText(plainAlphabet, 7),
+		IPMISecret: randomText(mixedAlphabet, MaxIPMISecret),
+	}
+}
+
+// HasAdministrator says whether there is an enabled administrator.
+func (a *Auth) HasAdministrator() bool { return administrators(*a.users.Load()) > 0 }
+
 // FirstStart makes the user admin, an Administrator, if there is no enabled
 // administrator (so on the first start, and when the record of the only one is
 // damaged), with the given password and IPMI secret or, where they are empty,
@@ -25,14 +38,15 @@ const (
 // user. It fails with ErrExists if the name belongs to one who is not an enabled
 // administrator.
 func (a *Auth) FirstStart(password, ipmiSecret string) (Credentials, bool, error) {
-	if administrators(*a.users.Load()) > 0 {
+	if a.HasAdministrator() {
 		return Credentials{}, false, nil
 	}
+	random := RandomCredentials()
 	if password == "" {
-		password = randomText(plainAlphabet, 7) + "-" + randomText(plainAlphabet, 7) + "-" + randomText(plainAlphabet, 7)
+		password = random.Password
 	}
 	if ipmiSecret == "" {
-		ipmiSecret = randomText(mixedAlphabet, MaxIPMISecret)
+		ipmiSecret = random.IPMISecret
 	}
 	if err := checkIPMISecret(ipmiSecret, a.least(MinIPMISecret)); err != nil {
 		return Credentials{}, false, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -362,6 +363,42 @@ func TestLogin(t *testing.T) {
 	}
 	if _, err := b.Login(path, ""); err == nil {
 		t.Error("a damaged file: got success")
+	}
+}
+
+// A cut between the file and the user costs nothing: the next start makes both
+// anew, and what the file says is what logs in.
+func TestLoginCut(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "login.json")
+	if err := (Login{"admin", "of a start that was cut", "never set"}).save(path); err != nil {
+		t.Fatal(err)
+	}
+	b, err := Open(options(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	l, err := b.Login(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := auth.Attempt{Via: "test", Source: netip.MustParseAddr("192.0.2.1"), Name: l.User}
+	if _, err := b.Users.Password(t.Context(), from, l.Password); err != nil {
+		t.Errorf("the password that was answered: %v", err)
+	}
+	if kept, err := b.Login(path, ""); err != nil || kept != l {
+		t.Errorf("kept: got %+v, %v, want %+v", kept, err, l)
+	}
+
+	// A file that cannot be written makes no administrator.
+	other, err := Open(options(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, err := other.Login(filepath.Join(dir, "no such folder", "login.json"), ""); err == nil || other.Users.HasAdministrator() {
+		t.Errorf("got %v and an administrator: %v, want an error and none", err, other.Users.HasAdministrator())
 	}
 }
 

@@ -24,26 +24,29 @@ type Login struct {
 // for its owner alone. At other starts it answers what is at path, which is no
 // longer right once somebody changed it.
 func (b *BMC) Login(path, password string) (Login, error) {
-	first, made, err := b.Users.FirstStart(password, password)
-	if err != nil {
-		return Login{}, fmt.Errorf("the first login: %w", err)
-	}
-	l := Login{first.User, first.Password, first.IPMISecret}
-	if !made && password != "" {
-		l = Login{auth.FirstUser, password, password}
-		err = errors.Join(b.Users.SetPassword(l.User, password, auth.Attempt{}), b.Users.SetIPMISecret(l.User, password, auth.Attempt{}))
-	}
-	if err != nil {
-		return Login{}, fmt.Errorf("the password of %s: %w", l.User, err)
-	}
-	if made || password != "" {
-		text, err := json.Marshal(l)
-		if err != nil {
+	l := Login{auth.FirstUser, password, password}
+	switch {
+	case !b.Users.HasAdministrator():
+		if password == "" {
+			c := auth.RandomCredentials()
+			l = Login{c.User, c.Password, c.IPMISecret}
+		}
+		// The file comes first: a cut after it costs nothing, and one before
+		// it would leave an administrator whose password nobody knows.
+		if err := l.save(path); err != nil {
 			return Login{}, err
 		}
-		return l, atomicfile.Write(path, text, 0o600)
+		if _, _, err := b.Users.FirstStart(l.Password, l.IPMIPassword); err != nil {
+			return Login{}, fmt.Errorf("the first login: %w", err)
+		}
+		return l, nil
+	case password != "":
+		err := errors.Join(b.Users.SetPassword(l.User, password, auth.Attempt{}), b.Users.SetIPMISecret(l.User, password, auth.Attempt{}))
+		if err != nil {
+			return Login{}, fmt.Errorf("the password of %s: %w", l.User, err)
+		}
+		return l, l.save(path)
 	}
-	l = Login{User: auth.FirstUser}
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
@@ -55,4 +58,12 @@ func (b *BMC) Login(path, password string) (Login, error) {
 		return Login{}, fmt.Errorf("the kept login: %w", err)
 	}
 	return l, nil
+}
+
+func (l Login) save(path string) error {
+	text, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(path, text, 0o600)
 }
