@@ -16,15 +16,39 @@ import (
 // status says at each step beside whether QEMU really runs.
 func TestIPMIToolPower(t *testing.T) {
 	s := start(t)
-	truth := func(step string) {
+	says := func() string {
 		t.Helper()
-		// The process is the power: between the two looks it may change once.
-		before := s.qemu() != 0
 		said := strings.TrimSpace(s.ipmitool("chassis", "power", "status").must(t))
-		after := s.qemu() != 0
-		if on := said == "Chassis Power is on"; on != before && on != after {
-			t.Errorf("%s: ipmitool says %q, QEMU runs: %v", step, said, after)
+		return strings.TrimPrefix(said, "Chassis Power is ")
+	}
+	// At rest what is said is whether QEMU runs.
+	truth := func(step, want string) {
+		t.Helper()
+		if said, runs := says(), s.qemu() != 0; said != want || runs != (want == "on") {
+			t.Errorf("%s: ipmitool says %q, QEMU runs: %v, want %s", step, said, runs, want)
 		}
+	}
+	// On the way it is said to be as before until the power light tells
+	// otherwise, which a QEMU that is only starting does not light yet; then the
+	// new state, which QEMU bears out, and never the old one again.
+	becomes := func(step, want string) {
+		t.Helper()
+		seen := 0
+		eventually(t, step, 30*time.Second, func() bool {
+			switch said := says(); {
+			case said != "on" && said != "off":
+				t.Fatalf("%s: ipmitool says %q", step, said)
+			case said == want:
+				seen++
+				if want == "on" && s.qemu() == 0 {
+					t.Errorf("%s: ipmitool says on, and no QEMU runs", step)
+				}
+			case seen > 0:
+				t.Errorf("%s: ipmitool says %s after it said %s", step, said, want)
+			}
+			return seen == 10
+		})
+		truth(step+", at rest", want)
 	}
 	console := func(want string) {
 		t.Helper()
@@ -32,12 +56,9 @@ func TestIPMIToolPower(t *testing.T) {
 			return strings.Contains(s.ssh("console -p").out, want)
 		})
 	}
-	truth("at start")
+	truth("at start", "off")
 	s.ipmitool("chassis", "power", "on").must(t)
-	for range 10 {
-		truth("powering on")
-	}
-	s.power("on")
+	becomes("powering on", "on")
 	first := s.qemu()
 	console("SeaBIOS")
 	console("nitrino demo host is up")
@@ -88,11 +109,7 @@ func TestIPMIToolPower(t *testing.T) {
 	s.ipmitool("chassis", "power", "on").must(t)
 	s.power("on")
 	s.ipmitool("chassis", "power", "off").must(t)
-	for range 10 {
-		truth("powering off")
-	}
-	s.power("off")
-	truth("off")
+	becomes("powering off", "off")
 }
 
 func TestIPMITool(t *testing.T) {
