@@ -23,6 +23,7 @@ type Settings struct {
 	// SSHKeys are authorized_keys lines of the user admin.
 	SSHKeys []string         `json:"ssh_keys"`
 	Wires   board.Wires      `json:"wires"`
+	Serial  board.Serial     `json:"serial"`
 	Power   host.PowerConfig `json:"power"`
 	HTTPS   HTTPSSettings    `json:"https"`
 	SSH     SSHSettings      `json:"ssh"`
@@ -82,6 +83,7 @@ func Defaults() Settings {
 		Version:  SettingsVersion,
 		HostName: "nitrino",
 		SSHKeys:  []string{},
+		Serial:   board.DefaultSerial(),
 		Power:    host.DefaultPowerConfig(),
 		HTTPS:    HTTPSSettings{Enabled: true},
 		SSH:      SSHSettings{Enabled: true, MaxSessions: 16},
@@ -114,6 +116,7 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 		err = onBoard(s.Wires)
 	}
 	bad("/wires", err)
+	bad("/serial", s.Serial.Validate())
 	bad("/power", s.Power.Validate())
 	bad("/ssh/max_sessions", between(s.SSH.MaxSessions, 1, 256))
 	bad("/ssh/idle_timeout", between(s.SSH.IdleTimeout, 0, 24*time.Hour))

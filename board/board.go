@@ -1,11 +1,13 @@
 // Package board says which wires join the board to its host. The packages
-// below it (board/sim, ...) turn them into host.Parts.
+// below it (board/rpi, board/virt, board/sim) turn them into host.Parts.
 package board
 
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 
 	"github.com/nitrino/nitrino/internal/settings"
 )
@@ -36,6 +38,46 @@ type Wires struct {
 	HostReset          *Wire `json:"host_reset,omitempty"`
 	PowerButtonPressed *Wire `json:"power_button_pressed,omitempty"`
 	ResetButtonPressed *Wire `json:"reset_button_pressed,omitempty"`
+}
+
+// A Serial is the section "serial" of the settings: the port that leads to the host's COM port.
+type Serial struct {
+	// Port is SerialBoard, SerialNone, SerialUSB or the path of a terminal
+	// below /dev.
+	Port string `json:"port"`
+	// Baud is the speed in bits a second; 8 data bits, no parity, 1 stop bit.
+	Baud int `json:"baud"`
+}
+
+// Values of Serial.Port.
+const (
+	SerialBoard = "board" // the board's own port
+	SerialNone  = "none"  // nothing is wired
+	SerialUSB   = "usb"   // the first USB serial adapter
+)
+
+// bauds are the speeds that terminals of Linux know and hosts use.
+func bauds() []int {
+	return []int{9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600, 1000000, 1500000, 3000000}
+}
+
+// DefaultSerial is the board's own port as firmwares of servers set theirs.
+func DefaultSerial() Serial { return Serial{Port: SerialBoard, Baud: 115200} }
+
+// Validate answers a *settings.FieldError, relative to the section, for a port
+// or speed that cannot be.
+func (s Serial) Validate() error {
+	switch s.Port {
+	case SerialBoard, SerialNone, SerialUSB:
+	default:
+		if !strings.HasPrefix(s.Port, "/dev/") || path.Clean(s.Port) != s.Port {
+			return &settings.FieldError{Pointer: "/port", Err: fmt.Errorf("%q is not %s, %s, %s or a path below /dev", s.Port, SerialBoard, SerialNone, SerialUSB)}
+		}
+	}
+	if !slices.Contains(bauds(), s.Baud) {
+		return &settings.FieldError{Pointer: "/baud", Err: fmt.Errorf("%d is not one of %v", s.Baud, bauds())}
+	}
+	return nil
 }
 
 // A NamedWire is a wire that is there, with its name in the settings.
@@ -78,7 +120,18 @@ var (
 	ErrLineTwice = errors.New("the line is used twice")
 	ErrNoLine    = errors.New("there is no such line")
 	ErrDirection = errors.New("the line has the wrong direction")
+	ErrBusy      = errors.New("the line is in use")
 )
+
+// A WireError says that one wire cannot be used; the others can.
+type WireError struct {
+	Name string // in the settings
+	Err  error
+}
+
+func (e *WireError) Error() string { return fmt.Sprintf("wires.%s: %v", e.Name, e.Err) }
+
+func (e *WireError) Unwrap() error { return e.Err }
 
 // Validate answers a *settings.FieldError, relative to the wires, for the first wire whose line is out of
 // range or used by an earlier wire too.
