@@ -33,6 +33,10 @@ type QEMUConfig struct {
 	// Disk is the host's disk image and DiskFormat its format ("raw" if
 	// empty); without Disk there is a demo disk, which boots in a second.
 	Disk, DiskFormat string
+	// Netdev is what the network card is plugged into: the value of QEMU's
+	// -netdev without its id; sockets may be named from Dir. Empty: a network
+	// of its own that leads nowhere.
+	Netdev string
 	// Args are added to QEMU's arguments.
 	Args []string
 }
@@ -141,7 +145,7 @@ func (q *QEMU) Detach() error {
 }
 
 // Execute runs a QMP command and decodes its answer into result unless that
-// is nil. It answers host.ErrNoPower while the machine is off and *QMPError
+// is nil. It answers host.ErrNoPower while the machine is off and *qmp.Error
 // where QEMU refuses.
 func (q *QEMU) Execute(ctx context.Context, command string, args, result any) error {
 	proc := q.process()
@@ -150,12 +154,12 @@ func (q *QEMU) Execute(ctx context.Context, command string, args, result any) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, qmpLimit)
 	defer cancel()
-	err := proc.qmp.execute(ctx, command, args, result)
+	err := proc.qmp.Execute(ctx, command, args, result)
 	if err == nil {
 		return nil
 	}
 	select {
-	case <-proc.qmp.done:
+	case <-proc.qmp.Done():
 		return fmt.Errorf("%w: %w", host.ErrNoPower, err) // it ended meanwhile
 	default:
 		return err
@@ -253,7 +257,7 @@ func (q *QEMU) watch(proc *process) {
 			}
 		}
 	}()
-	<-proc.qmp.done
+	<-proc.qmp.Done()
 	q.mu.Lock()
 	left := q.left
 	q.mu.Unlock()
@@ -312,7 +316,7 @@ func (q *QEMU) kill(ctx context.Context) error {
 	quit, cancel := context.WithTimeout(ctx, quitLimit)
 	defer cancel()
 	// Whether quit was answered says nothing: what counts is that it is gone.
-	_ = proc.qmp.execute(quit, "quit", nil, nil)
+	_ = proc.qmp.Execute(quit, "quit", nil, nil)
 	select {
 	case <-proc.gone:
 		return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/qmp"
 )
 
 // Files in QEMUConfig.Dir, and ids of QEMU's devices.
@@ -55,6 +56,9 @@ func (c QEMUConfig) complete() (QEMUConfig, error) {
 	}
 	if c.Memory == 0 {
 		c.Memory = 128
+	}
+	if c.Netdev == "" {
+		c.Netdev = "user,restrict=on"
 	}
 	if c.Disk != "" && c.DiskFormat == "" {
 		c.DiskFormat = "raw"
@@ -136,7 +140,7 @@ func (q *QEMU) args(t host.BootTarget) ([]string, error) {
 		"-chardev", "socket,id=" + serialID + ",fd=4,server=on,wait=off", "-serial", "chardev:" + serialID,
 		"-blockdev", string(disk), "-device", device(diskID, "virtio-blk-pci,drive="+diskID+"-image"),
 		"-device", device(cdID, "ide-cd,bus=ide.1"),
-		"-netdev", "user,id=net0,restrict=on", "-device", device(nicID, "virtio-net-pci,netdev=net0"),
+		"-netdev", q.cfg.Netdev + ",id=net0", "-device", device(nicID, "virtio-net-pci,netdev=net0"),
 		"-boot", "strict=on",
 		"-S", // until the console is connected, so that none of its bytes is lost
 	}, q.cfg.Args...), nil
@@ -146,7 +150,7 @@ func (q *QEMU) args(t host.BootTarget) ([]string, error) {
 type process struct {
 	cmd    *exec.Cmd   // nil for one that was taken over
 	os     *os.Process // a pidfd: never another process that got the pid
-	qmp    *qmpClient
+	qmp    *qmp.Client
 	serial net.Conn
 	cut    atomic.Bool   // it was told to end: however it does, it is right
 	gone   chan struct{} // closed when it has ended and is forgotten
@@ -163,7 +167,7 @@ func (p *process) signal(s os.Signal) error {
 
 func (p *process) disconnect() {
 	p.once.Do(func() {
-		p.qmp.close()
+		p.qmp.Close()
 		_ = p.serial.Close() // nothing is kept for it: no error matters
 	})
 }
@@ -287,6 +291,7 @@ func (q *QEMU) launch(ctx context.Context, t host.BootTarget) (*process, error) 
 	cmd := exec.Command(q.cfg.Binary, args...)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = files[:2]
+	cmd.Dir = q.cfg.Dir
 	// A session of its own: neither Ctrl-C nor the end of our terminal
 	// reaches it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -319,7 +324,7 @@ func (q *QEMU) connect(ctx context.Context, p *process) error {
 	conn, err := q.dial(qmpSocket)
 	if err == nil {
 		p.serial = serial
-		p.qmp, err = newQMP(ctx, conn, q.event)
+		p.qmp, err = qmp.New(ctx, conn, q.event)
 	}
 	if err != nil {
 		return errors.Join(err, serial.Close())
