@@ -19,9 +19,11 @@ import (
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/atomicfile"
+	"github.com/nitrino/nitrino/internal/ipc"
 	"github.com/nitrino/nitrino/internal/settings"
 	"github.com/nitrino/nitrino/internal/store"
 	"github.com/nitrino/nitrino/internal/supervise"
+	"github.com/nitrino/nitrino/network"
 )
 
 // ErrReset is what Run returns when somebody reset the BMC: everything is to
@@ -43,12 +45,18 @@ type Options struct {
 	// Serial is the board's serial number; the IPMI secrets are sealed to it,
 	// so that the card alone does not open them.
 	Serial string
+	// Pin keeps the state in memory, so that it can be read after the card is
+	// gone.
+	Pin bool
 	// Simulated: the board is a simulator's, on loopback; short passwords do.
 	Simulated bool
 	// Version is the software's.
 	Version string
 	Log     *slog.Logger
 }
+
+// LastGoodDir below Options.Dir has the last good copies of the settings.
+const LastGoodDir = "last-good"
 
 // A BMC is one board's software.
 type BMC struct {
@@ -57,9 +65,10 @@ type BMC struct {
 	Settings *settings.Store[Settings]
 	Events   *host.Events
 
-	opt Options
-	log *slog.Logger
-	db  *store.Store
+	opt  Options
+	log  *slog.Logger
+	db   *store.Store
+	disk *diskLink
 }
 
 // Open opens what is kept in the folder, which one process at a time may do.
@@ -75,7 +84,7 @@ func Open(o Options) (b *BMC, err error) {
 	// The store comes first: its lock keeps a second process away from all
 	// that is in the folder.
 	var damage error
-	b.db, damage, err = openStore(filepath.Join(o.Dir, "state.db"))
+	b.db, damage, err = openStore(filepath.Join(o.Dir, "state.db"), o.Pin)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +99,7 @@ func Open(o Options) (b *BMC, err error) {
 	if b.Events, err = host.OpenEvents(b.db, o.Log); err != nil {
 		return nil, err
 	}
+	b.disk = &diskLink{events: b.Events}
 	if damage != nil {
 		b.Events.Add(host.Event{Severity: host.Critical, Kind: "state.damaged",
 			Message: fmt.Sprintf("The saved state was damaged and is kept aside; users, events and the power state begin anew: %v.", damage)})
@@ -111,8 +121,12 @@ func Open(o Options) (b *BMC, err error) {
 // openStore opens the state. A damaged file is kept aside and a new one begun:
 // a board that does not start for a bad sector is worth less than one that
 // forgot its users.
-func openStore(path string) (db *store.Store, damage, err error) {
-	db, err = store.Open(path)
+func openStore(path string, pin bool) (db *store.Store, damage, err error) {
+	open := store.Open
+	if pin {
+		open = store.OpenPinned
+	}
+	db, err = open(path)
 	if !errors.Is(err, store.ErrDamaged) {
 		return db, nil, err
 	}
@@ -120,7 +134,7 @@ func openStore(path string) (db *store.Store, damage, err error) {
 	if err := os.Rename(path, path+".bad"); err != nil {
 		return nil, nil, errors.Join(damage, err)
 	}
-	db, err = store.Open(path)
+	db, err = open(path)
 	return db, damage, err
 }
 
@@ -133,7 +147,7 @@ func (b *BMC) openSettings() (*settings.Store[Settings], error) {
 			{Name: "perm", Path: filepath.Join(b.opt.Dir, "bmc.json")},
 		},
 		Changed:  filepath.Join(b.opt.Dir, "changed.json"),
-		LastGood: filepath.Join(b.opt.Dir, "last-good"),
+		LastGood: filepath.Join(b.opt.Dir, LastGoodDir),
 		Validate: func(s *Settings) error { return validate(s, b.opt.CheckWires) },
 		Log:      b.log,
 		Report: func(p settings.Problem) {
@@ -171,9 +185,18 @@ type Addresses struct {
 // A Run is what Run needs besides the BMC.
 type Run struct {
 	Parts host.Parts
-	// Address and the ports say where to listen; port 0 takes a free one.
+	// Address and the ports say where to listen; an empty address is all of the
+	// board's, port 0 takes a free one.
 	Address          string
 	HTTPS, SSH, IPMI int
+	// Network: the board has addresses of its own to manage; nil: others do.
+	Network *Network
+	// Disk waits for the next connection to the disk process; nil: there is no
+	// such process.
+	Disk func(context.Context) (*ipc.Conn, error)
+	// SetHostName takes the board's name, at the start and when it changes; nil:
+	// nobody wants it.
+	SetHostName func(string) error
 	// Ready is called once when every enabled service listens.
 	Ready func(Addresses)
 }
@@ -190,25 +213,6 @@ type keys struct {
 func (b *BMC) Run(ctx context.Context, r Run) error {
 	gen := b.Settings.Generation() // before Get: no change in between is missed
 	now := b.Settings.Get()
-	var k keys
-	var err error
-	if k.tls, err = auth.TLSCertificate(b.opt.Dir, []string{now.HostName, r.Address}, time.Now(), b.keyDamaged); err != nil {
-		return err
-	}
-	if k.ssh, err = auth.SSHHostKey(b.opt.Dir, b.keyDamaged); err != nil {
-		return err
-	}
-	if err := b.giveKeys(now.SSHKeys); err != nil {
-		b.notApplied(err) // no reason not to start
-	}
-	h, err := host.New(r.Parts, host.Options{Store: b.db, Events: b.Events, Log: b.log, Power: now.Power,
-		SaveRestorePolicy: func(p host.RestorePolicy, from host.Origin) error {
-			return b.changer().Set("power.restore_policy", string(p), from)
-		}})
-	if err != nil {
-		return err
-	}
-
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	group := supervise.New(b.log, func(s supervise.Report) {
@@ -218,30 +222,80 @@ func (b *BMC) Run(ctx context.Context, r Run) error {
 		}
 		b.Events.Add(host.Event{Severity: severity, Kind: "service." + string(s.State), Message: reportText(s)})
 	})
-	services, err := b.services(h, k, r, group, func() { cancel(ErrReset) })
-	if err == nil {
-		// The log is started first, so that it ends last.
-		err = errors.Join(group.Start("events", b.Events.Run), group.Start("host", h.Run))
-	}
-	var at Addresses
-	for _, s := range services {
-		if err == nil {
-			err = s.begin(group, now, &at)
-		}
-	}
-	if err == nil {
-		b.Events.Add(host.Event{Kind: "bmc.started", Message: fmt.Sprintf("nitrino %s is up.", b.opt.Version)})
-		r.Ready(at)
-		err = b.follow(ctx, gen, now, group, h, services)
-	}
+	err := b.serve(ctx, r, gen, now, group, func() { cancel(ErrReset) })
 	limit, done := context.WithTimeout(context.Background(), 15*time.Second)
 	defer done()
 	return errors.Join(err, group.Close(limit))
 }
 
+// serve starts all services in the group, and follows the settings, which were
+// now at gen, until ctx ends.
+func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group *supervise.Group, reset func()) error {
+	// The log is started first, so that it ends last; then the network, which
+	// has to wait for others while the rest is prepared.
+	if err := group.Start("events", b.Events.Run); err != nil {
+		return err
+	}
+	var net *network.Manager
+	var err error
+	if r.Network != nil {
+		if net, err = b.newNetwork(*r.Network, now); err != nil {
+			return err
+		}
+		if err := group.Start("network", net.Run); err != nil {
+			return err
+		}
+	}
+	names := []string{now.HostName}
+	if r.Address != "" { // else all, which are not known yet
+		names = append(names, r.Address)
+	}
+	var k keys
+	if k.tls, err = auth.TLSCertificate(b.opt.Dir, names, time.Now(), b.keyDamaged); err != nil {
+		return err
+	}
+	if k.ssh, err = auth.SSHHostKey(b.opt.Dir, b.keyDamaged); err != nil {
+		return err
+	}
+	if r.SetHostName == nil {
+		r.SetHostName = func(string) error { return nil }
+	}
+	if err := errors.Join(b.giveKeys(now.SSHKeys), r.SetHostName(now.HostName)); err != nil {
+		b.notApplied(err) // no reason not to start
+	}
+	h, err := host.New(r.Parts, host.Options{Store: b.db, Events: b.Events, Log: b.log, Power: now.Power,
+		SaveRestorePolicy: func(p host.RestorePolicy, from host.Origin) error {
+			return b.changer().Set("power.restore_policy", string(p), from)
+		}})
+	if err != nil {
+		return err
+	}
+	services, err := b.services(h, k, r, group, reset)
+	if err != nil {
+		return err
+	}
+	if err := group.Start("host", h.Run); err != nil {
+		return err
+	}
+	if r.Disk != nil {
+		if err := group.Start("disk", func(ctx context.Context) error { return b.disk.run(ctx, r.Disk) }); err != nil {
+			return err
+		}
+	}
+	var at Addresses
+	for _, s := range services {
+		if err := s.begin(group, now, &at); err != nil {
+			return err
+		}
+	}
+	b.Events.Add(host.Event{Kind: "bmc.started", Message: fmt.Sprintf("nitrino %s is up.", b.opt.Version)})
+	r.Ready(at)
+	return b.follow(ctx, gen, now, group, h, net, services, r.SetHostName)
+}
+
 // follow applies each change of the settings since gen, when they were now,
 // until ctx ends.
-func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *supervise.Group, h *host.Host, services []*service) error {
+func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *supervise.Group, h *host.Host, net *network.Manager, services []*service, setHostName func(string) error) error {
 	for {
 		next, err := b.Settings.Wait(ctx, gen)
 		if errors.Is(context.Cause(ctx), ErrReset) {
@@ -253,10 +307,16 @@ func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *super
 		gen = next
 		last := now
 		now = b.Settings.Get()
-		if !now.Wires.Equal(last.Wires) {
+		if !now.Wires.Equal(last.Wires) || now.Serial != last.Serial {
 			b.Events.Add(host.Event{Kind: "settings.pending", Message: "The wires were changed; the change takes effect when the BMC is reset or started again."})
 		}
 		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.giveKeys(now.SSHKeys)}
+		if net != nil {
+			errs = append(errs, net.Configure(now.Network, now.HostName))
+		}
+		if now.HostName != last.HostName {
+			errs = append(errs, setHostName(now.HostName))
+		}
 		for _, s := range services {
 			errs = append(errs, s.apply(group, now))
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/settings"
 	"github.com/nitrino/nitrino/ipmi"
+	"github.com/nitrino/nitrino/network"
 )
 
 // SettingsVersion is the version of the document bmc.json.
@@ -24,6 +25,7 @@ type Settings struct {
 	SSHKeys []string         `json:"ssh_keys"`
 	Wires   board.Wires      `json:"wires"`
 	Serial  board.Serial     `json:"serial"`
+	Network network.Config   `json:"network"`
 	Power   host.PowerConfig `json:"power"`
 	HTTPS   HTTPSSettings    `json:"https"`
 	SSH     SSHSettings      `json:"ssh"`
@@ -84,6 +86,7 @@ func Defaults() Settings {
 		HostName: "nitrino",
 		SSHKeys:  []string{},
 		Serial:   board.DefaultSerial(),
+		Network:  network.DefaultConfig(),
 		Power:    host.DefaultPowerConfig(),
 		HTTPS:    HTTPSSettings{Enabled: true},
 		SSH:      SSHSettings{Enabled: true, MaxSessions: 16},
@@ -117,6 +120,7 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 	}
 	bad("/wires", err)
 	bad("/serial", s.Serial.Validate())
+	bad("/network", s.Network.Validate())
 	bad("/power", s.Power.Validate())
 	bad("/ssh/max_sessions", between(s.SSH.MaxSessions, 1, 256))
 	bad("/ssh/idle_timeout", between(s.SSH.IdleTimeout, 0, 24*time.Hour))

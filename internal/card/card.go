@@ -47,6 +47,9 @@ const (
 	SlotParam = "bmc.slot"
 	// BoardParam overrides the board that the device tree names: "rpi", "virt".
 	BoardParam = "bmc.board"
+	// TrialParam is "1" where the slot runs on trial and the device tree has no
+	// place to say so.
+	TrialParam = "bmc.tryboot"
 )
 
 // TryArgument is what reboot(2) is given (LINUX_REBOOT_CMD_RESTART2) so that the

@@ -35,7 +35,13 @@ type Store struct {
 // Open opens or makes the file, mode 0600, and reads all of it once. It answers
 // ErrInUse at once where another process holds it, and ErrDamaged where it
 // cannot be read.
-func Open(path string) (s *Store, err error) {
+func Open(path string) (*Store, error) { return openFile(path, false) }
+
+// OpenPinned is Open for a file whose medium may go away: it is locked into
+// memory (mlock(2)), so that reads go on then. Writes fail.
+func OpenPinned(path string) (*Store, error) { return openFile(path, true) }
+
+func openFile(path string, pin bool) (s *Store, err error) {
 	// bbolt trusts its file: a damaged one makes it panic, and one that is
 	// cut short makes its memory map fault.
 	var db *bbolt.DB
@@ -52,7 +58,7 @@ func Open(path string) (s *Store, err error) {
 		}
 	}()
 	// A timeout of nearly nothing: bbolt retries the lock until it is over.
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType})
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType, Mlock: pin})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, ErrInUse
 	}

@@ -339,3 +339,23 @@ func TestKilled(t *testing.T) {
 		must(t, s.Close())
 	}
 }
+
+// TestPinned: a store that is locked into memory grows and is kept as any other.
+func TestPinned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := OpenPinned(path)
+	must(t, err)
+	for i := range 40 {
+		must(t, s.Update(func(tx Tx) error { return tx.Put("b", []byte{byte(i)}, make([]byte, 4096)) }))
+	}
+	locked, err := os.ReadFile("/proc/self/status")
+	must(t, err)
+	if bytes.Contains(locked, []byte("VmLck:\t       0 kB")) {
+		t.Error("nothing is locked into memory")
+	}
+	must(t, s.Close())
+	again := open(t, path)
+	if got := len(contents(t, again, "b")); got != 40 {
+		t.Errorf("got %d values, want 40", got)
+	}
+}

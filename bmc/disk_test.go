@@ -1,0 +1,175 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/ipc"
+	"github.com/nitrino/nitrino/internal/store"
+)
+
+// testDisk serves a folder with one volume.
+func testDisk(t *testing.T, instance string) *Disk {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "disk0"), make([]byte, 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "no volume"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d, err := NewDisk(dir, "1.2.3", instance, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// pair makes the two ends of a connection.
+func pair(t *testing.T) (a, b *ipc.Conn) {
+	t.Helper()
+	fa, fb, err := ipc.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err = ipc.New(fa); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = ipc.New(fb); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+// TestDiskLink: core learns the disk process's state, its events reach the log,
+// its end is told, and the next one is taken up.
+func TestDiskLink(t *testing.T) {
+	db, err := store.Open(filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	events, err := host.OpenEvents(db, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &BMC{Events: events, disk: &diskLink{events: events}}
+	ctx, cancel := context.WithCancel(t.Context())
+	conns := make(chan *ipc.Conn)
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		err := b.disk.run(ctx, func(ctx context.Context) (*ipc.Conn, error) {
+			select {
+			case c := <-conns:
+				return c, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+	})
+	defer tasks.Wait()
+	defer cancel()
+	kinds := func() (list []string) {
+		for _, e := range events.Since(0, 0) {
+			list = append(list, e.Kind)
+		}
+		return list
+	}
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%s: got the state %+v and the events %q", what, b.Disk(), kinds())
+			}
+		}
+	}
+
+	first := testDisk(t, "one")
+	first.Report(Event{Kind: "test", Message: "before anybody listens"})
+	here, there := pair(t)
+	serving, die := context.WithCancel(ctx)
+	tasks.Go(func() { first.Serve(serving, there) })
+	conns <- here
+	await("joined", func() bool {
+		s := b.Disk()
+		return s.Up && s.Hello.Instance == "one" && s.Hello.Software == "1.2.3" && s.Hello.Since.Equal(first.hello.Since) &&
+			slices.Equal(s.Volumes, []Volume{{"disk0", 5000}}) && s.Health.Size > 0 && s.Sessions != nil
+	})
+	await("its event", func() bool { return slices.Contains(kinds(), "test") })
+	if err := os.Remove(filepath.Join(first.dir, "disk0")); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.look(); err != nil {
+		t.Fatal(err)
+	}
+	await("a volume went", func() bool { return len(b.Disk().Volumes) == 0 })
+
+	die()
+	await("it died", func() bool { return !b.Disk().Up && slices.Contains(kinds(), "disk.down") })
+	here, there = pair(t)
+	second := testDisk(t, "two")
+	tasks.Go(func() { second.Serve(ctx, there) })
+	conns <- here
+	await("the next", func() bool { s := b.Disk(); return s.Up && s.Hello.Instance == "two" })
+}
+
+func TestIsFull(t *testing.T) {
+	const mib = 1 << 20
+	for _, tt := range []struct {
+		size, free int64
+		was, want  bool
+	}{
+		{1000 * mib, 51 * mib, false, false},
+		{1000 * mib, 49 * mib, false, true},
+		{1000 * mib, 60 * mib, true, true},
+		{1000 * mib, 63 * mib, true, false},
+		{200 * mib, 17 * mib, false, false},
+		{200 * mib, 15 * mib, false, true},
+		{32 * mib, 9 * mib, false, false},
+		{32 * mib, 7 * mib, false, true},
+		{0, 0, false, false},
+	} {
+		if got := isFull(tt.size, tt.free, tt.was); got != tt.want {
+			t.Errorf("%d of %d MiB free, was %v: got %v, want %v", tt.free/mib, tt.size/mib, tt.was, got, tt.want)
+		}
+	}
+}
+
+// TestForeignDisk: what is no disk process is told and left.
+func TestForeignDisk(t *testing.T) {
+	db, err := store.Open(filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	events, err := host.OpenEvents(db, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &diskLink{events: events}
+	for what, want := range map[string]string{"nonsense": "nonsense: unsupported", diskVolumes: "volumes"} {
+		here, there := pair(t)
+		if err := there.Tell(what, "x", nil); err != nil {
+			t.Fatal(err)
+		}
+		err := l.serve(t.Context(), here)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", what, err, want)
+		}
+		if err := there.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// join makes two connected ends, of which b serves; they are closed at the end.
+func join(t *testing.T, serve Handler) (a *Conn, ended <-chan error) {
+	t.Helper()
+	fa, fb, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err = New(fa)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(fb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tasks sync.WaitGroup
+	end := make(chan error, 1)
+	tasks.Go(func() { end <- b.Run(t.Context(), serve) })
+	tasks.Go(func() {
+		a.Run(t.Context(), func(context.Context, Message, *os.File) (any, error) {
+			return nil, errors.New("nothing is expected here")
+		})
+	})
+	t.Cleanup(func() {
+		a.Close()
+		b.Close()
+		tasks.Wait()
+	})
+	return a, end
+}
+
+// echo answers with the request's body.
+func echo(_ context.Context, m Message, _ *os.File) (any, error) {
+	if m.Type == "refuse" {
+		return nil, errors.New("I would rather not")
+	}
+	return m.Body, nil
+}
+
+func TestCall(t *testing.T) {
+	a, _ := join(t, echo)
+	var tasks sync.WaitGroup
+	for i := range 20 {
+		tasks.Go(func() {
+			var got int
+			if err := a.Call(t.Context(), "echo", i, &got); err != nil || got != i {
+				t.Errorf("got %d, %v, want %d", got, err, i)
+			}
+		})
+	}
+	tasks.Wait()
+	err := a.Call(t.Context(), "refuse", nil, nil)
+	if no, ok := errors.AsType[*RemoteError](err); !ok || no.Text != "I would rather not" {
+		t.Errorf("got %v, want the refusal", err)
+	}
+	if err := a.Call(t.Context(), "echo", strings.Repeat("x", MaxMessage), nil); !errors.Is(err, ErrMessage) {
+		t.Errorf("too long: got %v, want %v", err, ErrMessage)
+	}
+	var got string
+	if err := a.Call(t.Context(), "echo", strings.Repeat("x", MaxMessage-100), &got); err != nil || len(got) != MaxMessage-100 {
+		t.Errorf("long: got %d bytes, %v", len(got), err)
+	}
+}
+
+func TestCallEnds(t *testing.T) {
+	block := make(chan struct{})
+	defer close(block)
+	a, _ := join(t, func(context.Context, Message, *os.File) (any, error) { <-block; return nil, nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := a.Call(ctx, "wait", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
+	}
+	result := make(chan error, 1)
+	go func() { result <- a.Call(t.Context(), "wait", nil, nil) }()
+	time.Sleep(10 * time.Millisecond) // either way it must end
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-result; !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want %v", err, ErrClosed)
+	}
+	if err := a.Tell("late", nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: got %v, want %v", err, ErrClosed)
+	}
+}
+
+// TestFile hands over an open file.
+func TestFile(t *testing.T) {
+	got := make(chan string, 1)
+	a, _ := join(t, func(_ context.Context, _ Message, f *os.File) (any, error) {
+		text, err := io.ReadAll(f)
+		got <- string(text)
+		return nil, errors.Join(err, f.Close())
+	})
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(a.Tell("take", nil, r), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, "through"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-got; got != "through" {
+		t.Errorf("got %q through the file that was handed over, want %q", got, "through")
+	}
+}
+
+// TestForeign: what is no message of this version ends the connection, with the
+// reason.
+func TestForeign(t *testing.T) {
+	for name, tt := range map[string]struct {
+		packet string
+		want   string
+	}{
+		"version": {`{"v":2,"type":"hello"}`, "version 2 of the protocol, this one 1"},
+		"nothing": {"hello", ErrMessage.Error()},
+		"long":    {strings.Repeat("x", MaxMessage+10), "too long"},
+	} {
+		a, ended := join(t, echo)
+		if _, err := a.sock.Write([]byte(tt.packet)); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tt.want)
+		}
+	}
+}
+
+// TestNoReader: who sends to a peer that does not read gives up.
+func TestNoReader(t *testing.T) {
+	fa, fb, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fb.Close()
+	a, err := New(fa)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for err == nil {
+		err = a.Tell("much", strings.Repeat("x", MaxMessage/2), nil)
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want %v", err, os.ErrDeadlineExceeded)
+	}
+	if took := time.Since(began); took > 5*SendLimit {
+		t.Errorf("it took %s, want about %s", took, SendLimit)
+	}
+	if err := a.Tell("more", nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("after that: got %v, want %v", err, ErrClosed)
+	}
+}
+
+// TestRunEnds: with its context, and when the other end closes.
+func TestRunEnds(t *testing.T) {
+	a, ended := join(t, echo)
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("the other end closed: got %v, want nil", err)
+	}
+	fa, fb, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fb.Close()
+	c, err := New(fa)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- c.Run(ctx, echo) }()
+	cancel()
+	if err := <-result; !errors.Is(err, context.Canceled) {
+		t.Errorf("the context ended: got %v, want %v", err, context.Canceled)
+	}
+}
+
+// TestOutbox: messages outlive the connections, in order, each once where no
+// connection ends in between; what there is no room for is counted.
+func TestOutbox(t *testing.T) {
+	o := NewOutbox("number", func(n int) string { return fmt.Sprintf("%d lost", n) })
+	const over = 3
+	for i := range MaxOutbox + over {
+		o.Put(fmt.Sprint(i))
+	}
+	var mu sync.Mutex // the race detector sees no order in what sockets do
+	var got []string
+	take := func(_ context.Context, m Message, _ *os.File) (any, error) {
+		var v string
+		if err := m.Into(&v); err != nil {
+			return nil, err
+		}
+		if v == "9" {
+			return nil, errors.New("not that one")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, v)
+		return nil, nil
+	}
+	var refused []string
+	no := func(v string, _ error) { refused = append(refused, v) }
+
+	// A first connection ends before anything is answered.
+	silent := make(chan struct{})
+	a, _ := join(t, func(ctx context.Context, _ Message, _ *os.File) (any, error) {
+		close(silent)
+		<-ctx.Done()
+		return nil, nil
+	})
+	delivered := make(chan error, 1)
+	go func() { delivered <- o.Deliver(t.Context(), a, no) }()
+	<-silent
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-delivered; !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want %v", err, ErrClosed)
+	}
+	if o.Len() != MaxOutbox {
+		t.Errorf("got %d messages left, want %d", o.Len(), MaxOutbox)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	b, _ := join(t, take)
+	go func() { delivered <- o.Deliver(ctx, b, no) }()
+	for o.Len() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if err := <-delivered; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	var want []string
+	for i := range MaxOutbox {
+		if i != 9 {
+			want = append(want, fmt.Sprint(i))
+		}
+	}
+	want = append(want, fmt.Sprintf("%d lost", over))
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if !slices.Equal(refused, []string{"9"}) {
+		t.Errorf("got %q refused, want 9", refused)
+	}
+}
