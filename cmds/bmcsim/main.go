@@ -18,6 +18,8 @@ import (
 	"github.com/nitrino/nitrino/bmc"
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/board/sim"
+	"github.com/nitrino/nitrino/internal/control"
+	"github.com/nitrino/nitrino/internal/readyline"
 )
 
 // version is the software's; the build sets it (-ldflags -X).
@@ -86,7 +88,7 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(o.dir)) }()
 	}
-	dir, err := lock(o.dir)
+	dir, err := control.Lock(o.dir, "bmcsim")
 	if err != nil {
 		return err
 	}
@@ -105,7 +107,7 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 		defer cancel()
 		err = errors.Join(err, machine.close(limit))
 	}()
-	ctl, err := newControl(dir, machine, log)
+	ctl, err := control.Listen(dir, machine.do, log)
 	if err != nil {
 		return err
 	}
@@ -113,13 +115,13 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 
 	ready := false
 	for {
-		err := once(ctx, o, machine, log, func(r readyLine) error {
+		err := once(ctx, o, machine, log, func(r readyline.Line) error {
 			if ready {
 				return nil // the BMC was reset; who waits for the line has it
 			}
 			ready = true
 			r.ReadyMS = time.Since(began).Milliseconds()
-			return r.print(stdout, stderr)
+			return r.Print(stdout, stderr)
 		})
 		if !errors.Is(err, bmc.ErrReset) {
 			return err
@@ -127,34 +129,8 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 	}
 }
 
-// lock makes the folder if it is not there and keeps a second bmcsim out of it
-// until the file that is returned is closed.
-func lock(path string) (*os.File, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	// One that was killed a moment ago may still be on its way out.
-	for end := time.Now().Add(time.Second); ; time.Sleep(20 * time.Millisecond) {
-		err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
-			break
-		}
-	}
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("another bmcsim runs on %s", path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return dir, nil
-}
-
 // once runs the BMC's software from start to end or reset.
-func once(ctx context.Context, o options, m machine, log *slog.Logger, ready func(readyLine) error) (err error) {
+func once(ctx context.Context, o options, m machine, log *slog.Logger, ready func(readyline.Line) error) (err error) {
 	b, err := bmc.Open(bmc.Options{
 		Dir: o.dir, Card: o.config, Version: version, Log: log, Simulated: true,
 		Defaults:   func() bmc.Settings { return defaults(o.host) },
@@ -179,7 +155,7 @@ func once(ctx context.Context, o options, m machine, log *slog.Logger, ready fun
 	err = b.Run(ctx, bmc.Run{
 		Parts: parts, Address: o.addr, HTTPS: o.base + 443, SSH: o.base + 22, IPMI: o.base + 623,
 		Ready: func(a bmc.Addresses) {
-			if err := ready(newReadyLine(a, login)); err != nil {
+			if err := ready(newLine(a, login)); err != nil {
 				cancel(err) // nobody reads the line: nobody can use this
 			}
 		},
@@ -188,6 +164,14 @@ func once(ctx context.Context, o options, m machine, log *slog.Logger, ready fun
 		return cause
 	}
 	return err
+}
+
+func newLine(a bmc.Addresses, l bmc.Login) readyline.Line {
+	r := readyline.Line{SSH: a.SSH, IPMI: a.IPMI, User: l.User, Password: l.Password, IPMIPassword: l.IPMIPassword}
+	if a.HTTPS != "" {
+		r.Redfish = "https://" + a.HTTPS
+	}
+	return r
 }
 
 // defaults are the settings of a simulated board: every wire and service.
