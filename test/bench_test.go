@@ -235,7 +235,7 @@ func BenchmarkReady(b *testing.B) {
 			var first, again time.Duration
 			n := 0
 			for b.Loop() {
-				s := &sim{tb: b, dir: b.TempDir(), args: []string{"-host", kind}, base: freeBase(b)}
+				s := &sim{tb: b, program: program, dir: b.TempDir(), args: []string{"-host", kind}, base: freeBase(b)}
 				began := time.Now()
 				s.run()
 				first += time.Since(began)

@@ -12,10 +12,12 @@ import (
 	"time"
 )
 
-// The whole life of a real QEMU host through ipmitool, and what chassis
-// status says at each step beside whether QEMU really runs.
-func TestIPMIToolPower(t *testing.T) {
-	s := start(t)
+func TestIPMIToolPower(t *testing.T) { powerLife(t, start(t)) }
+
+// powerLife is the whole life of a real QEMU host through ipmitool, and what
+// chassis status says at each step beside whether QEMU really runs.
+func powerLife(t *testing.T, s *sim) {
+	t.Helper()
 	says := func() string {
 		t.Helper()
 		said := strings.TrimSpace(s.ipmitool("chassis", "power", "status").must(t))
@@ -246,16 +248,19 @@ func TestFreeIPMI(t *testing.T) {
 	s.power("off")
 }
 
-// A reset of the BMC ends the software and starts it again; the host is not
-// touched, and events and users stay.
-func TestResetBMC(t *testing.T) {
-	s := start(t)
+func TestResetBMC(t *testing.T) { resetBMC(t, start(t)) }
+
+// resetBMC: a reset of the BMC ends the software and starts it again; the host
+// is not touched, and events and users stay.
+func resetBMC(t *testing.T, s *sim) {
+	t.Helper()
+	starts := strings.Count(s.ssh("events").must(t), "bmc.started")
 	s.ipmitool("chassis", "power", "on").must(t)
 	s.power("on")
 	pid := s.qemu()
 	s.ipmitool("mc", "reset", "cold").must(t)
 	eventually(t, "a second start", 20*time.Second, func() bool {
-		return strings.Count(s.ssh("events").out, "bmc.started") == 2
+		return strings.Count(s.ssh("events").out, "bmc.started") == starts+1
 	})
 	s.power("on")
 	if got := s.qemu(); got != pid || pid == 0 {

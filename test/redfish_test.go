@@ -39,9 +39,11 @@ func (s *sim) redfish(method, path, body string) (int, []byte, error) {
 	return resp.StatusCode, text, err
 }
 
-// Redfish drives the same machine as ipmitool.
-func TestRedfish(t *testing.T) {
-	s := start(t)
+func TestRedfish(t *testing.T) { redfishLife(t, start(t)) }
+
+// redfishLife: Redfish drives the same machine as ipmitool.
+func redfishLife(t *testing.T, s *sim) {
+	t.Helper()
 	reset := func(kind string, want int) {
 		t.Helper()
 		code, text, err := s.redfish("POST", "/redfish/v1/Systems/system/Actions/ComputerSystem.Reset", fmt.Sprintf(`{"ResetType": %q}`, kind))

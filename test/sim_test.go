@@ -46,12 +46,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A sim is a bmcsim that runs.
+// A sim is a board that runs in front of a simulated host.
 type sim struct {
-	tb   testing.TB
-	dir  string
-	args []string
-	base int
+	tb      testing.TB
+	program string // bmcsim or emulate: what is typed and printed is the same
+	dir     string
+	args    []string
+	base    int
 
 	cmd    *exec.Cmd
 	stdout io.ReadCloser
@@ -117,7 +118,7 @@ func freeBase(tb testing.TB) int {
 // start runs bmcsim in a folder of its own and waits for its ready line.
 func start(tb testing.TB, args ...string) *sim {
 	tb.Helper()
-	s := &sim{tb: tb, dir: tb.TempDir(), args: args, base: freeBase(tb)}
+	s := &sim{tb: tb, program: program, dir: tb.TempDir(), args: args, base: freeBase(tb)}
 	s.run()
 	tb.Cleanup(s.stop)
 	return s
@@ -147,7 +148,7 @@ func (s *sim) run() {
 
 func (s *sim) spawn() {
 	s.tb.Helper()
-	s.cmd = exec.Command(program, append([]string{"-dir", s.dir, "-base", fmt.Sprint(s.base)}, s.args...)...)
+	s.cmd = exec.Command(s.program, append([]string{"-dir", s.dir, "-base", fmt.Sprint(s.base)}, s.args...)...)
 	s.stderr = &lockedBuffer{}
 	s.cmd.Stderr = s.stderr
 	var err error
@@ -173,10 +174,10 @@ func (s *sim) stop() {
 		select {
 		case err := <-ended:
 			if err != nil {
-				s.tb.Errorf("bmcsim after SIGTERM: %v\n%s", err, s.stderr)
+				s.tb.Errorf("after SIGTERM: %v\n%s", err, s.stderr)
 			}
 		case <-time.After(30 * time.Second):
-			s.tb.Errorf("bmcsim does not end\n%s", s.stderr)
+			s.tb.Errorf("it does not end\n%s", s.stderr)
 			s.cmd.Process.Kill()
 			<-ended
 		}
@@ -233,7 +234,13 @@ func client(tb testing.TB, name string, args ...string) result {
 
 func clientIn(tb testing.TB, env []string, stdin, name string, args ...string) result {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	return clientFor(tb, time.Minute, env, stdin, name, args...)
+}
+
+// clientFor is for what may take longer.
+func clientFor(tb testing.TB, limit time.Duration, env []string, stdin, name string, args ...string) result {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)

@@ -166,10 +166,12 @@ func (term *terminal) ends() {
 	}
 }
 
-// Two people on the real host's console: both see what each types, who joins
-// later sees what was, and ~. leaves.
-func TestConsole(t *testing.T) {
-	s := start(t)
+func TestConsole(t *testing.T) { twoOnConsole(t, start(t)) }
+
+// twoOnConsole: two people on the real host's console. Both see what each
+// types, who joins later sees what was, and ~. leaves.
+func twoOnConsole(t *testing.T, s *sim) {
+	t.Helper()
 	one := s.terminal(t, "console")
 	s.ssh("power on").must(t)
 	one.see("SeaBIOS")

@@ -40,31 +40,33 @@ func (s *sim) do(word string) {
 	}
 }
 
-// The host loses its AC and gets it back while the board runs on.
 func TestACLoss(t *testing.T) {
 	for _, tt := range []struct{ policy, want string }{{"always-off", "off"}, {"previous", "on"}, {"always-on", "on"}} {
-		t.Run(tt.policy, func(t *testing.T) {
-			s := start(t)
-			s.ipmitool("chassis", "policy", tt.policy).must(t)
-			s.ipmitool("chassis", "power", "on").must(t)
-			s.power("on")
-			s.do("host-ac-off")
-			s.power("off")
-			if got := s.ipmitool("chassis", "power", "on"); got.code == 0 {
-				t.Errorf("power on without AC: got success")
-			}
-			if got := s.ipmitool("chassis", "status").must(t); !strings.Contains(got, "ac-failed") {
-				t.Errorf("status: got %q, want ac-failed", got)
-			}
-			s.do("host-ac-on")
-			if tt.want == "on" {
-				s.power("on")
-				return
-			}
-			time.Sleep(4 * time.Second)
-			s.power("off")
-		})
+		t.Run(tt.policy, func(t *testing.T) { loseAC(t, start(t), tt.policy, tt.want) })
 	}
+}
+
+// loseAC: the host loses its AC and gets it back while the board runs on.
+func loseAC(t *testing.T, s *sim, policy, want string) {
+	t.Helper()
+	s.ipmitool("chassis", "policy", policy).must(t)
+	s.ipmitool("chassis", "power", "on").must(t)
+	s.power("on")
+	s.do("host-ac-off")
+	s.power("off")
+	if got := s.ipmitool("chassis", "power", "on"); got.code == 0 {
+		t.Errorf("power on without AC: got success")
+	}
+	if got := s.ipmitool("chassis", "status").must(t); !strings.Contains(got, "ac-failed") {
+		t.Errorf("status: got %q, want ac-failed", got)
+	}
+	s.do("host-ac-on")
+	if want == "on" {
+		s.power("on")
+		return
+	}
+	time.Sleep(4 * time.Second)
+	s.power("off")
 }
 
 // A person's finger on the power button is seen as the cause.
