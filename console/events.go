@@ -39,9 +39,11 @@ func events(ctx context.Context, c *call) error {
 	}
 	log := c.s.opt.Host.Events
 	last := log.Last()
-	last -= min(last, uint64(lines))
+	// Counted, not reckoned from the IDs, which have gaps where a crash was.
+	list := log.Since(0, 0)
+	list = list[max(0, len(list)-lines):]
 	for {
-		for _, e := range log.Since(last, 0) {
+		for _, e := range list {
 			if err := c.printEvent(e); err != nil {
 				return err
 			}
@@ -56,6 +58,7 @@ func events(ctx context.Context, c *call) error {
 			}
 			return err
 		}
+		list = log.Since(last, 0)
 	}
 }
 

@@ -94,7 +94,11 @@ func TestCardFirstStart(t *testing.T) {
 	}
 	b.stop()
 	client(t, "fsck.fat", "-n", loop(t, image, 1)).must(t)
-	client(t, "e2fsck", "-fp", loop(t, image, 4)).must(t) // -p: replays the journal of the cut
+	perm := loop(t, image, 4)
+	if got := client(t, "e2fsck", "-fp", perm); got.code > 1 { // 1: it replayed the journal of the cut, or made lost+found
+		t.Errorf("e2fsck: got %d, %s", got.code, got.out)
+	}
+	client(t, "e2fsck", "-fn", perm).must(t)
 }
 
 // loop copies a partition into a file of its own.
@@ -146,7 +150,7 @@ func TestCardKillCoreAndDisk(t *testing.T) {
 	if now := b.qemu(); now != host || host == 0 {
 		t.Errorf("host: process %d, want %d as before", now, host)
 	}
-	if got := b.ssh("events").must(t); !strings.Contains(got, "core.") || strings.Count(got, "power.on") != 1 {
+	if got := b.ssh("events").must(t); !strings.Contains(got, "process.exited: The process core") || strings.Count(got, "power.on") != 1 {
 		t.Errorf("events: got %q, want core's end and one power.on", got)
 	}
 
@@ -157,7 +161,10 @@ func TestCardKillCoreAndDisk(t *testing.T) {
 	if now := b.process("core"); now.pid != core.pid {
 		t.Errorf("core: process %d, want %d as before", now.pid, core.pid)
 	}
-	eventually(t, "an event of it", 20*time.Second, func() bool { return strings.Contains(b.ssh("events").must(t), "disk.") })
+	eventually(t, "events of it", 20*time.Second, func() bool {
+		got := b.ssh("events").must(t)
+		return strings.Contains(got, "process.exited: The process disk") && strings.Contains(got, "disk.down") && strings.Count(got, "disk.up") >= 2
+	})
 
 	// Time and again, and it still comes back.
 	for range 3 {

@@ -152,6 +152,9 @@ func TestKill(t *testing.T) {
 		default:
 			t.Fatalf("round %d: policy %q is neither the old nor the new value", round, got)
 		}
+		if got := strings.Count(s.ssh("events -n 0").must(t), "bmc.started"); got != round+2 {
+			t.Fatalf("round %d: events tell of %d starts, want %d", round, got, round+2)
+		}
 		if users := s.ssh("users").must(t); !strings.Contains(users, "Administrator") {
 			t.Fatalf("round %d: users: %q", round, users)
 		}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,13 +26,15 @@ const port = "org.nitrino.test"
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "agent" {
-		if err := agent(); err != nil {
+		if err := serve(); err != nil {
 			fmt.Fprintf(os.Stderr, "agent: %v\n", err)
 			os.Exit(1)
 		}
 		return
 	}
-	if err := exec.Command("/test/init", "agent").Start(); err != nil {
+	agent := exec.Command("/test/init", "agent")
+	agent.Stdin, agent.Stdout, agent.Stderr = os.Stdin, os.Stdout, os.Stderr // there is no /dev/null yet
+	if err := agent.Start(); err != nil {
 		fmt.Fprintf(os.Stderr, "agent: %v\n", err)
 	}
 	err := syscall.Exec("/init", []string{"/init"}, os.Environ())
@@ -54,14 +57,14 @@ type answer struct {
 	Err string `json:"err,omitempty"`
 }
 
-// agent obeys until the board ends.
-func agent() error {
+// serve obeys until the board ends.
+func serve() error {
 	dev, err := open()
 	if err != nil {
 		return err
 	}
 	defer dev.Close() // the end of the process
-	lines := bufio.NewScanner(dev)
+	lines := bufio.NewScanner(patient{dev})
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var r request
@@ -82,6 +85,20 @@ func agent() error {
 		}
 	}
 	return lines.Err()
+}
+
+// patient reads on where the port says that it has ended: nobody outside has it
+// open yet, or any more.
+type patient struct{ f *os.File }
+
+func (p patient) Read(buf []byte) (int, error) {
+	for {
+		n, err := p.f.Read(buf)
+		if n > 0 || !errors.Is(err, io.EOF) {
+			return n, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // open waits for the port: init mounts /sys and /dev later than this starts.
