@@ -157,7 +157,7 @@ func readPatch(t *testing.T, name, text string) (files []string) {
 
 func TestLoadOrder(t *testing.T) {
 	got, err := loadOrder(map[string][]string{
-		"a-top.ko": {"z_base", "m_mid"}, "m-mid.ko": {"z_base"}, "z-base.ko": nil, "b.ko": nil,
+		"a-top.ko": {"z_base", "m-mid"}, "m-mid.ko": {"z_base"}, "z-base.ko": nil, "b.ko": nil,
 	})
 	if want := []string{"z-base.ko", "m-mid.ko", "a-top.ko", "b.ko"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v, %v; want %v", got, err, want)

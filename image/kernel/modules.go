@@ -33,7 +33,8 @@ func dependencies(module io.ReaderAt) ([]string, error) {
 	return nil, nil
 }
 
-// moduleName is the name that other modules' "depends" use for a file.
+// moduleName is a module's name however it is written: in "depends" it has the
+// hyphens of the file.
 func moduleName(file string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(path.Base(file), ".ko"), "-", "_")
 }
@@ -56,7 +57,7 @@ func loadOrder(needs map[string][]string) ([]string, error) {
 		}
 		path = append(path, file)
 		for _, name := range needs[file] {
-			other, ok := files[name]
+			other, ok := files[moduleName(name)]
 			if !ok {
 				return fmt.Errorf("module %s needs %s, which was not built", file, name)
 			}

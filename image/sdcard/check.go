@@ -14,6 +14,7 @@ import (
 
 	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/internal/fat"
 )
 
 // A SlotError says what is wrong with a slot.
@@ -62,14 +63,14 @@ func checkSlot(image io.ReaderAt, slot string) (*manifest.Manifest, []byte, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	entries, err := f.walk()
+	entries, err := f.Walk()
 	if err != nil {
 		return nil, nil, err
 	}
-	found := make(map[string]fatEntry)
+	found := make(map[string]fat.Entry)
 	for _, e := range entries {
-		if !e.dir && !e.label {
-			found[strings.ToLower(e.name)] = e
+		if !e.Dir && !e.Label {
+			found[strings.ToLower(e.Name)] = e
 		}
 	}
 	// take reads a small file and counts it as expected.
@@ -79,11 +80,11 @@ func checkSlot(image io.ReaderAt, slot string) (*manifest.Manifest, []byte, erro
 			return nil, fmt.Errorf("%s is missing", name)
 		}
 		delete(found, strings.ToLower(name))
-		if e.size > manifest.MaxSize {
+		if e.Size > manifest.MaxSize {
 			return nil, fmt.Errorf("%s is larger than %d bytes", name, manifest.MaxSize)
 		}
 		var b bytes.Buffer
-		err := f.copy(&b, e)
+		err := f.Copy(&b, e)
 		return b.Bytes(), err
 	}
 	text, err := take(card.ManifestFile)
@@ -107,20 +108,20 @@ func checkSlot(image io.ReaderAt, slot string) (*manifest.Manifest, []byte, erro
 			errs = append(errs, fmt.Errorf("%s is missing", want.Name))
 			continue
 		}
-		if e.size != want.Size {
-			errs = append(errs, fmt.Errorf("%s: got %d bytes, want %d", want.Name, e.size, want.Size))
+		if e.Size != want.Size {
+			errs = append(errs, fmt.Errorf("%s: got %d bytes, want %d", want.Name, e.Size, want.Size))
 			continue
 		}
 		sum := sha256.New()
-		if err := f.copy(sum, e); err != nil {
+		if err := f.Copy(sum, e); err != nil {
 			errs = append(errs, err)
 		} else if hex.EncodeToString(sum.Sum(nil)) != want.SHA256 {
 			errs = append(errs, fmt.Errorf("%s: its SHA-256 is not the manifest's", want.Name))
 		}
 	}
 	for _, e := range entries {
-		if _, more := found[strings.ToLower(e.name)]; more && !e.dir && !e.label {
-			errs = append(errs, fmt.Errorf("%s is not in the manifest", e.name))
+		if _, more := found[strings.ToLower(e.Name)]; more && !e.Dir && !e.Label {
+			errs = append(errs, fmt.Errorf("%s is not in the manifest", e.Name))
 		}
 	}
 	return m, text, errors.Join(errs...)
@@ -160,27 +161,12 @@ func BootFile(image io.ReaderAt, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := f.walk()
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		if e.dir || e.label || !strings.EqualFold(e.name, name) {
-			continue
-		}
-		if e.size > mib {
-			return nil, fmt.Errorf("%s is larger than %d bytes", name, mib)
-		}
-		var b bytes.Buffer
-		err := f.copy(&b, e)
-		return b.Bytes(), err
-	}
-	return nil, fmt.Errorf("%s is missing", name)
+	return f.ReadFile(name, mib)
 }
 
 // open finds a FAT partition by the card's own table, which may differ from that
 // of a new image: cards of other sizes may come.
-func open(image io.ReaderAt, number int) (*fat, error) {
+func open(image io.ReaderAt, number int) (*fat.Volume, error) {
 	table := make([]byte, sector)
 	if _, err := image.ReadAt(table, 0); err != nil {
 		return nil, fmt.Errorf("partition table: %w", err)
@@ -194,7 +180,7 @@ func open(image io.ReaderAt, number int) (*fat, error) {
 		return nil, fmt.Errorf("partition %d is of type %#02x, want %#02x", number, entry[4], byte(mbr.Fat32LBA))
 	}
 	start, size := int64(le.Uint32(entry[8:]))*sector, int64(le.Uint32(entry[12:]))*sector
-	f, err := openFAT(io.NewSectionReader(image, start, size), size)
+	f, err := fat.Open(io.NewSectionReader(image, start, size), size)
 	if err != nil {
 		return nil, fmt.Errorf("partition %d: %w", number, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
+
+	"github.com/nitrino/nitrino/internal/fat"
 )
 
 // A volume is what a FAT file system has besides files.
@@ -66,19 +68,19 @@ func writeFile(fs *fat32.FileSystem, f File) error {
 // entries, the volume's number, the place on the disk, the count of free clusters;
 // and where the folders in the root have their parent.
 func finish(s sub, v volume) error {
-	f, err := openFAT(s, s.size)
+	f, err := fat.Open(s, s.size)
 	if err != nil {
 		return err
 	}
-	entries, err := f.walk()
+	entries, err := f.Walk()
 	if err != nil {
 		return err
 	}
 	le := binary.LittleEndian
 	date, clock := dosTime(v.date)
 	for _, e := range entries {
-		b := make([]byte, entrySize)
-		if _, err := s.ReadAt(b, e.at); err != nil {
+		b := make([]byte, fat.EntrySize)
+		if _, err := s.ReadAt(b, e.Offset); err != nil {
 			return err
 		}
 		b[13] = 0 // hundredths of the creation's seconds
@@ -87,20 +89,17 @@ func finish(s sub, v volume) error {
 		le.PutUint16(b[18:], date)
 		le.PutUint16(b[22:], clock)
 		le.PutUint16(b[24:], date)
-		if string(b[:3]) == ".. " && e.first == f.root {
+		if string(b[:3]) == ".. " && e.Cluster == f.Root() {
 			le.PutUint16(b[20:], 0) // the root is 0 here (FAT32 specification, "FAT Directories")
 			le.PutUint16(b[26:], 0)
 		}
-		if _, err := s.WriteAt(b, e.at); err != nil {
+		if _, err := s.WriteAt(b, e.Offset); err != nil {
 			return err
 		}
 	}
-	var free, next uint32
-	for c := f.last; c >= 2; c-- {
-		if le.Uint32(f.table[4*c:]) == 0 {
-			free++
-			next = c
-		}
+	free, next, err := f.Free()
+	if err != nil {
+		return err
 	}
 	for _, at := range []int64{0, 6 * sector} { // the boot sector and its copy
 		for field, value := range map[int64]uint32{28: uint32(s.start / sector), 67: number(v.id)} {
