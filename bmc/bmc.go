@@ -165,6 +165,25 @@ func (b *BMC) Close() error {
 	return errors.Join(append(errs, b.db.Close())...)
 }
 
+// keepLimit is how long Keep waits for the card.
+const keepLimit = 3 * time.Second
+
+// Keep adds an event that another process hands over, and returns when it is on
+// the card: that process may forget it, even if this one is killed now. It waits
+// for a few seconds, and not at all for a card that does not work; the event is
+// written when that can be. It fails only when ctx ends before.
+func (b *BMC) Keep(ctx context.Context, e Event) error { return keep(ctx, b.Events, e) }
+
+func keep(ctx context.Context, events *host.Events, e Event) error {
+	events.Add(e)
+	limited, cancel := context.WithTimeout(ctx, keepLimit)
+	defer cancel()
+	if err := events.Flush(limited); err != nil {
+		return ctx.Err() // else the log's writer tells what is wrong, and goes on
+	}
+	return nil
+}
+
 // audit turns a line of the audit trail into an event.
 func (b *BMC) audit(r auth.Report) {
 	b.Events.Add(host.Event{Severity: host.Severity(r.Level), Kind: r.Kind, Message: r.Message,

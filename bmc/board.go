@@ -22,6 +22,9 @@ type Board interface {
 	Identity() host.Identity
 	// Wires are those that the board has where the owner says nothing.
 	Wires() board.Wires
+	// Chip is the label of the board's own GPIO chip; an error if it is not
+	// there.
+	Chip() (string, error)
 	// Check answers a *settings.FieldError, relative to the section, for wires
 	// that the board cannot have.
 	Check(board.Wires) error

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nitrino/nitrino/host"
@@ -66,6 +67,7 @@ func TestDiskLink(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	conns := make(chan *ipc.Conn)
 	var tasks sync.WaitGroup
+	tasks.Go(func() { events.Run(ctx) })
 	tasks.Go(func() {
 		err := b.disk.run(ctx, func(ctx context.Context) (*ipc.Conn, error) {
 			select {
@@ -89,7 +91,7 @@ func TestDiskLink(t *testing.T) {
 	}
 	await := func(what string, is func() bool) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s: got the state %+v and the events %q", what, b.Disk(), kinds())
 			}
@@ -107,7 +109,10 @@ func TestDiskLink(t *testing.T) {
 		return s.Up && s.Hello.Instance == "one" && s.Hello.Software == "1.2.3" && s.Hello.Since.Equal(first.hello.Since) &&
 			slices.Equal(s.Volumes, []Volume{{"disk0", 5000}}) && s.Health.Size > 0 && s.Sessions != nil
 	})
-	await("its event", func() bool { return slices.Contains(kinds(), "test") })
+	await("its event", func() bool { return first.events.Len() == 0 })
+	if !slices.Contains(kinds(), "test") {
+		t.Errorf("got the events %q, want the disk process's test", kinds())
+	}
 	if err := os.Remove(filepath.Join(first.dir, "disk0")); err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +128,62 @@ func TestDiskLink(t *testing.T) {
 	tasks.Go(func() { second.Serve(ctx, there) })
 	conns <- here
 	await("the next", func() bool { s := b.Disk(); return s.Up && s.Hello.Instance == "two" })
+}
+
+// TestKeep: an event that was handed over is on the disk when that is
+// acknowledged; a log that is not written does not hold it up for ever.
+func TestKeep(t *testing.T) { synctest.Test(t, testKeep) }
+
+func testKeep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	db, err := store.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	events, err := host.OpenEvents(db, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := keep(t.Context(), events, Event{Kind: "unwritten"}); err != nil || time.Since(began) != keepLimit {
+		t.Errorf("without a writer: got %v after %s, want nil after %s", err, time.Since(began), keepLimit)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := keep(ended, events, Event{Kind: "unwritten"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("the log ended: got %v, want %v", err, context.Canceled)
+	}
+	running, stop := context.WithCancel(t.Context())
+	var tasks sync.WaitGroup
+	tasks.Go(func() { events.Run(running) })
+	if err := keep(t.Context(), events, Event{Kind: "kept"}); err != nil {
+		t.Error(err)
+	}
+	// What a SIGKILL of this moment would leave.
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".left", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	left, err := store.Open(path + ".left")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := host.OpenEvents(left, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Since(0, 0); len(got) != 3 || got[2].Kind != "kept" {
+		t.Errorf("after a kill: got %+v, want all three", got)
+	}
+	stop()
+	tasks.Wait()
+	if err := errors.Join(left.Close(), db.Close()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestIsFull(t *testing.T) {

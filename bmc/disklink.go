@@ -80,11 +80,11 @@ func (l *diskLink) serve(ctx context.Context, c *ipc.Conn) error {
 		}
 		greeted <- err
 	}()
-	err := c.Run(ctx, func(_ context.Context, m ipc.Message, file *os.File) (any, error) {
+	err := c.Run(ctx, func(ctx context.Context, m ipc.Message, file *os.File) (any, error) {
 		if file != nil {
 			return nil, errors.Join(fmt.Errorf("%s with a file", m.Type), file.Close())
 		}
-		return nil, l.take(m)
+		return nil, l.take(ctx, m)
 	})
 	cancel()
 	if first := <-greeted; first != nil && !errors.Is(first, ipc.ErrClosed) {
@@ -109,7 +109,7 @@ func (l *diskLink) greet(ctx context.Context, c *ipc.Conn) error {
 }
 
 // take handles what the disk process tells.
-func (l *diskLink) take(m ipc.Message) error {
+func (l *diskLink) take(ctx context.Context, m ipc.Message) error {
 	switch m.Type {
 	case diskHealth:
 		return takeInto(l, m, func(s *DiskState, v DiskHealth) { s.Health = v })
@@ -122,8 +122,7 @@ func (l *diskLink) take(m ipc.Message) error {
 		if err := m.Into(&e); err != nil {
 			return err
 		}
-		l.events.Add(e)
-		return nil
+		return keep(ctx, l.events, e)
 	}
 	return fmt.Errorf("%s: %w", m.Type, errors.ErrUnsupported)
 }

@@ -94,12 +94,14 @@ type Events struct {
 	written  uint64  // newest ID that is in the store
 	reserved uint64  // as it is in the store
 	grew     chan struct{}
+	tried    chan struct{} // closed when the writer has tried to write
+	failed   error         // of the last try
 }
 
 // OpenEvents reads the log kept in db. An entry that cannot be read is left
 // out, and an event says so.
 func OpenEvents(db *store.Store, log *slog.Logger) (*Events, error) {
-	l := &Events{log: log, db: db, grew: make(chan struct{})}
+	l := &Events{log: log, db: db, grew: make(chan struct{}), tried: make(chan struct{})}
 	bad := 0
 	err := db.Update(func(t store.Tx) error {
 		if v := t.Get(eventIDBucket, []byte(reservedKey)); len(v) == 8 {
@@ -216,6 +218,29 @@ func (l *Events) Wait(ctx context.Context, id uint64) error {
 	}
 }
 
+// Flush waits until all that was added before is in the store. It fails when ctx
+// ends, and at once where the store does not work: a Run that goes on writes
+// then when it can.
+func (l *Events) Flush(ctx context.Context) error {
+	l.mu.Lock()
+	last := l.last
+	for l.written < last {
+		tried, failed := l.tried, l.failed
+		l.mu.Unlock()
+		if failed != nil {
+			return failed
+		}
+		select {
+		case <-tried:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		l.mu.Lock()
+	}
+	l.mu.Unlock()
+	return nil
+}
+
 // Run writes events to the store until ctx ends, then writes what is left.
 func (l *Events) Run(ctx context.Context) error {
 	for {
@@ -274,10 +299,15 @@ func (l *Events) flush(final bool) error {
 		return t.DeleteBelow(eventBucket, binary.BigEndian.AppendUint64(nil, oldest))
 	})
 	if err != nil {
-		return fmt.Errorf("writing events: %w", err)
+		err = fmt.Errorf("writing events: %w", err)
 	}
 	l.mu.Lock()
-	l.written, l.reserved = last, reserved
-	l.mu.Unlock()
-	return nil
+	defer l.mu.Unlock()
+	if err == nil {
+		l.written, l.reserved = last, reserved
+	}
+	l.failed = err
+	close(l.tried)
+	l.tried = make(chan struct{})
+	return err
 }

@@ -220,6 +220,48 @@ func TestEventsStoreFails(t *testing.T) {
 	})
 }
 
+// TestEventsFlush: it waits until the event is in the store, and no longer than
+// that can be hoped for.
+func TestEventsFlush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "db")
+		l, db := openEvents(t, path)
+		if err := l.Flush(t.Context()); err != nil {
+			t.Errorf("nothing to write: got %v", err)
+		}
+		l.Add(Event{Kind: "test"})
+		limited, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if err := l.Flush(limited); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("without a writer: got %v, want %v", err, context.DeadlineExceeded)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { time.Sleep(time.Second); done <- l.Run(ctx) }()
+		for id := uint64(1); id <= 3; id++ {
+			if err := l.Flush(t.Context()); err != nil || l.written != id {
+				t.Errorf("got %v and %d events written, want %d", err, l.written, id)
+			}
+			l.Add(Event{Kind: "test"})
+		}
+		if err := l.Flush(t.Context()); err != nil {
+			t.Errorf("got %v", err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l.Add(Event{Kind: "test"})
+		for range 2 { // while it is tried, and between two tries
+			began := time.Now()
+			if err := l.Flush(t.Context()); err == nil || time.Since(began) > 0 {
+				t.Errorf("the store is gone: got %v after %s, want its error at once", err, time.Since(began))
+			}
+		}
+		cancel()
+		<-done // with the store's error too, as in TestEventsStoreFails
+	})
+}
+
 // Adding to a full log costs little more than to an empty one.
 func BenchmarkEventsAddFull(b *testing.B) {
 	l := &Events{log: slog.New(slog.DiscardHandler), grew: make(chan struct{})}

@@ -74,6 +74,19 @@ func makeCard(dir string) error {
 	return os.WriteFile(made.guest, archive, 0o600)
 }
 
+// cacheDir is where mkcard keeps what takes long to build.
+func cacheDir(tb testing.TB) string {
+	tb.Helper()
+	if dir := os.Getenv("NITRINO_CACHE"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return filepath.Join(dir, "nitrino")
+}
+
 // A booted is a card that runs in the emulated board.
 type booted struct {
 	*sim
@@ -84,8 +97,19 @@ type booted struct {
 	lines *bufio.Reader
 }
 
-// insert is a card in an emulated board that does not run yet.
+// insert is a card in an emulated board that does not run yet, with the hand of
+// the tests in it.
 func insert(tb testing.TB, image string, args ...string) *booted {
+	tb.Helper()
+	b := plain(tb, image, args...)
+	b.args = append(b.args, "-initrd", made.guest, "-append", "rdinit=/test/init",
+		"-qemu", "-chardev", "-qemu", "socket,id=test,server=on,wait=off,path="+filepath.Join(b.dir, "test"),
+		"-qemu", "-device", "-qemu", "virtserialport,chardev=test,name=org.nitrino.test")
+	return b
+}
+
+// plain is insert without that hand.
+func plain(tb testing.TB, image string, args ...string) *booted {
 	tb.Helper()
 	// A unix socket's path has at most 107 bytes.
 	dir, err := os.MkdirTemp("", "board-")
@@ -97,9 +121,7 @@ func insert(tb testing.TB, image string, args ...string) *booted {
 			tb.Error(err)
 		}
 	})
-	args = append([]string{"-card", image, "-initrd", made.guest, "-append", "rdinit=/test/init",
-		"-qemu", "-chardev", "-qemu", "socket,id=test,server=on,wait=off,path=" + filepath.Join(dir, "test"),
-		"-qemu", "-device", "-qemu", "virtserialport,chardev=test,name=org.nitrino.test"}, args...)
+	args = append([]string{"-card", image}, args...)
 	return &booted{sim: &sim{tb: tb, program: made.emulate, dir: dir, args: args, base: freeBase(tb)}, image: image}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nitrino/nitrino/image/initramfs"
 )
 
 // moments are when things happened in the board, in milliseconds since its
@@ -93,15 +95,13 @@ func median(of []float64) float64 {
 func helloCard(b *testing.B) string {
 	b.Helper()
 	image := card(b)
-	path := filepath.Join(b.TempDir(), "initramfs.img")
-	if got := clientFor(b, 10*time.Minute, nil, "", made.mkcard, "-only", "initramfs", "-uinit", "../test/hello", "-o", path); got.code != 0 {
-		b.Fatal(got.out)
-	}
-	data, err := os.ReadFile(path)
+	hello, err := initramfs.Build(b.Context(), initramfs.Options{
+		Tree: "..", Package: "./test/hello", Version: "0", Built: time.Unix(0, 0), Cache: cacheDir(b), Progress: b.Output(),
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
-	onCard(b, image, 2, "initramfs.img", string(data))
+	onCard(b, image, 2, "initramfs.img", string(hello.Data))
 	return image
 }
 

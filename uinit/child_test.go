@@ -37,6 +37,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
+// patience is how long is waited for what has to come: on a machine that has much
+// else to do, under the race detector, a start takes seconds.
+const patience = time.Minute
+
 // jot appends a line to the notes.
 func jot(format string, args ...any) error {
 	f, err := os.OpenFile(os.Getenv(notesEnv), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
@@ -219,7 +223,7 @@ func (r *rig) end() string {
 func (r *rig) wait() string {
 	select {
 	case <-r.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		r.t.Error("the parent does not end")
 	}
 	return r.arg
@@ -243,7 +247,7 @@ func (r *rig) lines(prefix string) []string {
 // await waits until there are n lines with a prefix and answers them.
 func (r *rig) await(prefix string, n int) []string {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if list := r.lines(prefix); len(list) >= n {
 			return list
 		}

@@ -43,14 +43,14 @@ type core struct {
 	link    *link
 	start   start
 	board   bmc.Board
-	events  chan bmc.Event // from the parent, for whoever has the log open
-	told    bool           // the parent knows that this is ready
-	onSpare bool           // the state lives in memory
+	events  chan handed // from the parent, for whoever has the log open
+	told    bool        // the parent knows that this is ready
+	onSpare bool        // the state lives in memory
 }
 
 // newCore makes the core process of a board.
 func newCore(log *slog.Logger) *core {
-	return &core{log: log, boards: newBoard, writable: writable, events: make(chan bmc.Event),
+	return &core{log: log, boards: newBoard, writable: writable, events: make(chan handed),
 		run: bmc.Run{HTTPS: portHTTPS, SSH: portSSH, IPMI: portIPMI, SetHostName: func(name string) error {
 			return os.NewSyscallError("sethostname", unix.Sethostname([]byte(name)))
 		}}}
@@ -65,17 +65,28 @@ func (c *core) main(ctx context.Context, parent *os.File) (err error) {
 	return c.link.with(ctx, c.serve)
 }
 
-// event hands an event of the parent to the log.
+// A handed event is one of the parent's.
+type handed struct {
+	event bmc.Event
+	kept  chan error // nil: it is on the card
+}
+
+// event hands an event of the parent to the log, and returns when it is kept.
 func (c *core) event(ctx context.Context, m ipc.Message) error {
-	var e bmc.Event
-	if err := m.Into(&e); err != nil {
+	h := handed{kept: make(chan error, 1)}
+	if err := m.Into(&h.event); err != nil {
 		return err
 	}
-	select {
-	case c.events <- e:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case c.events <- h:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := <-h.kept; err == nil {
+			return nil
+		}
+		// A reset closed the log; the next one is about to be opened.
 	}
 }
 
@@ -110,8 +121,8 @@ func (c *core) once(ctx context.Context) (err error) {
 	tasks.Go(func() {
 		for {
 			select {
-			case e := <-c.events:
-				b.Events.Add(e)
+			case h := <-c.events:
+				h.kept <- b.Keep(ctx, h.event)
 			case <-ctx.Done():
 				return
 			}

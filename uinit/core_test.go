@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/nitrino/nitrino/bmc"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/internal/ipc"
 )
 
 // kept opens what a board kept below dir and answers the messages of its events
@@ -68,6 +71,10 @@ func TestBoard(t *testing.T) {
 	if !b.Users.HasAdministrator() {
 		t.Error("there is no administrator")
 	}
+	// It was in core's memory when that was killed.
+	if got := events["test"]; len(got) == 0 || got[0] != "early" {
+		t.Errorf("got the events %q of before core began, want early", got)
+	}
 	if got := events["process.exited"]; len(got) != 2 || !strings.Contains(got[0], "core, instance 1") || !strings.Contains(got[1], "disk, instance 1") {
 		t.Errorf("got the events %q, want the end of core and that of disk", got)
 	}
@@ -76,6 +83,34 @@ func TestBoard(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(r.dir, "perm", volumesDir)); err != nil {
 		t.Errorf("the folder of volumes: %v", err)
+	}
+}
+
+// TestEventAcrossReset: an event that reaches a log which is being closed goes to
+// the next one.
+func TestEventAcrossReset(t *testing.T) {
+	c := newCore(slog.New(slog.DiscardHandler))
+	var got []string
+	logs := make(chan struct{})
+	go func() {
+		defer close(logs)
+		for _, err := range []error{context.Canceled, nil} {
+			h := <-c.events
+			got = append(got, h.event.Kind)
+			h.kept <- err
+		}
+	}()
+	if err := c.event(t.Context(), ipc.Message{Type: msgEvent, ID: 1, Body: []byte(`{"kind":"test"}`)}); err != nil {
+		t.Error(err)
+	}
+	<-logs
+	if want := []string{"test", "test"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.event(ended, ipc.Message{Type: msgEvent, ID: 2, Body: []byte(`{"kind":"test"}`)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("core ends: got %v, want %v", err, context.Canceled)
 	}
 }
 

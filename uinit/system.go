@@ -70,6 +70,12 @@ func (s *system) findBoard() string {
 		return ""
 	}
 	s.log.Info("board found", "board", name, "model", modelOf(s.root))
+	chip, err := s.board.Chip()
+	if err != nil {
+		s.parent.note(bmc.Event{Severity: bmc.Critical, Kind: "gpio.missing", Message: fmt.Sprintf("The board's own lines cannot be used: %v.", err)})
+		return name
+	}
+	s.log.Info("GPIO chip found", "label", chip)
 	return name
 }
 

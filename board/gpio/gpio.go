@@ -35,6 +35,9 @@ func Open(dev, label string) (*Chip, error) {
 	return &Chip{label, c}, nil
 }
 
+// Label is the name by which the chip was found.
+func (c *Chip) Label() string { return c.label }
+
 // Close gives the chip back. The lines stay as they are.
 func (c *Chip) Close() error { return c.dev.Close() }
 

@@ -83,6 +83,15 @@ func (b *Board) chip(label string) (*gpio.Chip, error) {
 	return nil, errors.Join(errs...)
 }
 
+// Chip names the board's own GPIO chip, if it is there.
+func (b *Board) Chip() (string, error) {
+	c, err := b.chip("")
+	if err != nil {
+		return "", err
+	}
+	return c.Label(), c.Close()
+}
+
 // Check answers a *settings.FieldError, relative to the wires, for the first
 // wire to a chip or line that the board has not, or that must not be used so.
 func (b *Board) Check(w board.Wires) error {

@@ -65,6 +65,15 @@ func (b *Board) chip(label string) (*gpio.Chip, error) {
 	return gpio.Open(filepath.Join(b.root, "dev"), cmp.Or(label, Chip))
 }
 
+// Chip names the board's own GPIO chip, if it is there.
+func (b *Board) Chip() (string, error) {
+	c, err := b.chip("")
+	if err != nil {
+		return "", err
+	}
+	return c.Label(), c.Close()
+}
+
 // Check answers a *settings.FieldError, relative to the wires, for the first
 // wire to a chip or line that the board has not.
 func (b *Board) Check(w board.Wires) error { return gpio.Check(b.chip, w) }

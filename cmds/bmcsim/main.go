@@ -1,5 +1,5 @@
-// Bmcsim runs a board's services in one process, on loopback, in front of a
-// simulated machine: a QEMU, or plain Go values.
+// Bmcsim runs a board's services, what serves its disks too, in one process, on
+// loopback, in front of a simulated machine: a QEMU, or plain Go values.
 package main
 
 import (
@@ -113,9 +113,15 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 	}
 	defer func() { err = errors.Join(err, ctl.Close()) }()
 
+	disk, err := newDisk(o.dir, log)
+	if err != nil {
+		return err
+	}
+	defer disk.close()
+
 	ready := false
 	for {
-		err := once(ctx, o, machine, log, func(r readyline.Line) error {
+		err := once(ctx, o, machine, disk, log, func(r readyline.Line) error {
 			if ready {
 				return nil // the BMC was reset; who waits for the line has it
 			}
@@ -130,7 +136,7 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 }
 
 // once runs the BMC's software from start to end or reset.
-func once(ctx context.Context, o options, m machine, log *slog.Logger, ready func(readyline.Line) error) (err error) {
+func once(ctx context.Context, o options, m machine, d *disk, log *slog.Logger, ready func(readyline.Line) error) (err error) {
 	b, err := bmc.Open(bmc.Options{
 		Dir: o.dir, Card: o.config, Version: version, Log: log, Simulated: true,
 		Defaults:   func() bmc.Settings { return defaults(o.host) },
@@ -154,6 +160,7 @@ func once(ctx context.Context, o options, m machine, log *slog.Logger, ready fun
 	defer cancel(nil)
 	err = b.Run(ctx, bmc.Run{
 		Parts: parts, Address: o.addr, HTTPS: o.base + 443, SSH: o.base + 22, IPMI: o.base + 623,
+		Disk: d.connect,
 		Ready: func(a bmc.Addresses) {
 			if err := ready(newLine(a, login)); err != nil {
 				cancel(err) // nobody reads the line: nobody can use this

@@ -32,7 +32,7 @@ const (
 // model is the board whose firmware reads the card.
 func model(machine string) firmware.Model {
 	if machine == raspi3b {
-		return firmware.Model{Filters: []string{"pi3"}, DeviceTree: "bcm2710-rpi-3-b.dtb"}
+		return firmware.Model{Filters: []string{"pi3"}, DeviceTree: "bcm2710-rpi-3-b.dtb", Upstream: "bcm2837-rpi-3-b.dtb"}
 	}
 	return firmware.Model{Filters: []string{"pi4"}} // QEMU makes virt's device tree
 }

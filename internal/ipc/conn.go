@@ -126,6 +126,9 @@ func (c *Conn) receive(ctx context.Context, handle Handler) error {
 		}
 		m.Body = m.Body.Clone() // data is used again
 		answer, err := handle(ctx, m, file)
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err() // no refusal: it is this end that stops
+		}
 		if m.ID == 0 {
 			if err != nil {
 				return fmt.Errorf("%s: %w", m.Type, err)

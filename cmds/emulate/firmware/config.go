@@ -13,6 +13,7 @@ type config struct {
 	initramfs  []string // concatenated
 	cmdline    string
 	deviceTree string // empty: what the model's firmware takes by itself
+	upstream   bool   // the names of Linux's own device trees
 	overlays   []string
 
 	watchdog          time.Duration
@@ -71,6 +72,8 @@ func (c *config) set(line string) {
 		c.cmdline = value
 	case "device_tree":
 		c.deviceTree = value
+	case "upstream_kernel":
+		c.upstream = value == "1"
 	case "dtoverlay":
 		// Parameters follow the name. An empty name ends them.
 		if name, _, _ := strings.Cut(value, ","); name != "" {

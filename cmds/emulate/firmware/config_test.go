@@ -19,6 +19,7 @@ func TestParseConfig(t *testing.T) {
 		}},
 		{"the last counts", "kernel=a\nkernel=b\n", on, func(c *config) { c.kernel = "b" }},
 		{"comments, blanks, carriage returns", "#kernel=a\r\n  kernel=b \r\n\r\n", on, func(c *config) { c.kernel = "b" }},
+		{"Linux's own device trees", "upstream_kernel=1\n", on, func(c *config) { c.upstream = true }},
 		{"unknown keys", "gpu_mem=16\nuart_2ndstage\nstart_x=1\nkernel_address=3\n", on, func(*config) {}},
 		{"numbers that are none", "kernel_watchdog_timeout=ten\nkernel_watchdog_partition=-1\n", on, func(*config) {}},
 		{"another model", "[pi3]\nkernel=a\n[all]\ncmdline=c", on, func(c *config) { c.cmdline = "c" }},

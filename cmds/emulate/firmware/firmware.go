@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/internal/fat"
 )
 
 // A Model is the board whose firmware this is.
@@ -25,6 +26,8 @@ type Model struct {
 	// DeviceTree is the file that it takes where config.txt names none; empty:
 	// it needs none, neither overlays.
 	DeviceTree string
+	// Upstream is Linux's own name for it, which upstream_kernel=1 selects.
+	Upstream string
 }
 
 // A Reboot is what the last reboot told the firmware; the zero value is a
@@ -129,7 +132,7 @@ func ReadFile(disk io.ReaderAt, size int64, partition int, name string) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	return v.readFile(name)
+	return v.ReadFile(name, fileLimit)
 }
 
 func autoboot(t table) (card.Autoboot, error) {
@@ -137,7 +140,7 @@ func autoboot(t table) (card.Autoboot, error) {
 	if err != nil {
 		return card.Autoboot{}, fmt.Errorf("partition %d: %w", card.BootPartition, err)
 	}
-	text, err := v.readFile(card.AutobootFile)
+	text, err := v.ReadFile(card.AutobootFile, fileLimit)
 	if err != nil {
 		return card.Autoboot{}, err
 	}
@@ -151,13 +154,13 @@ func start(t table, partition int, on condition, m Model) (*Boot, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := v.readFile(card.ConfigFile)
+	text, err := v.ReadFile(card.ConfigFile, fileLimit)
 	if err != nil {
 		return nil, err
 	}
 	c := parseConfig(string(text), on)
 	b := &Boot{Partition: partition, Tryboot: on.tryboot, Watchdog: c.watchdog, WatchdogPartition: c.watchdogPartition}
-	kernel, err := v.readFile(c.kernel)
+	kernel, err := v.ReadFile(c.kernel, fileLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -165,13 +168,13 @@ func start(t table, partition int, on condition, m Model) (*Boot, error) {
 		return nil, fmt.Errorf("%s: %w", c.kernel, err)
 	}
 	for _, name := range c.initramfs {
-		part, err := v.readFile(name)
+		part, err := v.ReadFile(name, fileLimit)
 		if err != nil {
 			return nil, err
 		}
 		b.Initramfs = append(b.Initramfs, part...)
 	}
-	line, err := v.readFile(c.cmdline)
+	line, err := v.ReadFile(c.cmdline, fileLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -182,12 +185,15 @@ func start(t table, partition int, on condition, m Model) (*Boot, error) {
 	}
 	if c.deviceTree == "" {
 		c.deviceTree = m.DeviceTree
+		if c.upstream && m.Upstream != "" {
+			c.deviceTree = m.Upstream
+		}
 	}
-	if b.DeviceTree, err = v.readFile(c.deviceTree); err != nil {
+	if b.DeviceTree, err = v.ReadFile(c.deviceTree, fileLimit); err != nil {
 		return nil, err
 	}
 	for _, name := range c.overlays {
-		content, err := v.readFile("overlays/" + name + ".dtbo")
+		content, err := v.ReadFile("overlays/"+name+".dtbo", fileLimit)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -199,8 +205,12 @@ func start(t table, partition int, on condition, m Model) (*Boot, error) {
 	return b, nil
 }
 
-// kernelLimit bounds an unpacked kernel.
-const kernelLimit = 256 << 20
+// Bounds in bytes: of one file, since no kernel or initramfs of a board is as
+// large, and of an unpacked kernel.
+const (
+	fileLimit   = 512 << 20
+	kernelLimit = 256 << 20
+)
 
 var errKernel = errors.New("not an arm64 kernel")
 
@@ -254,7 +264,7 @@ func readTable(disk io.ReaderAt, size int64) (table, error) {
 }
 
 // open opens a partition, from 1.
-func (t table) open(n int) (*volume, error) {
+func (t table) open(n int) (*fat.Volume, error) {
 	if n < 1 || n > len(t.parts) {
 		return nil, errors.New("there is no such partition")
 	}
@@ -266,6 +276,6 @@ func (t table) open(n int) (*volume, error) {
 	case p.size <= 0:
 		return nil, errors.New("it begins behind the card's end")
 	default:
-		return openVolume(io.NewSectionReader(t.disk, p.start, p.size), p.size)
+		return fat.Open(io.NewSectionReader(t.disk, p.start, p.size), p.size)
 	}
 }

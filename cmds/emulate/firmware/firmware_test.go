@@ -13,6 +13,7 @@ import (
 
 	"github.com/nitrino/nitrino/cmds/emulate/cardtest"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/internal/fat/fattest"
 )
 
 // image is an arm64 kernel as far as its header goes.
@@ -240,7 +241,7 @@ func FuzzParseReboot(f *testing.F) {
 
 // FuzzRead reads a small disk whose one partition, a small FAT, is the input.
 func FuzzRead(f *testing.F) {
-	f.Add(smallDisk(smallVolume(map[string]string{
+	f.Add(smallDisk(fattest.New(map[string]string{
 		"CONFIG.TXT": "initramfs INIT followkernel\nkernel=KERNEL\n", "INIT": "x", "KERNEL": string(image("x"))[:64], "CMDLINE.TXT": "y",
 		"AUTOBOOT.TXT": "boot_partition=1\n",
 	})))
@@ -260,7 +261,7 @@ func smallDisk(volume []byte) []byte {
 }
 
 func TestSmall(t *testing.T) {
-	disk := smallDisk(smallVolume(map[string]string{"CONFIG.TXT": "kernel=KERNEL", "KERNEL": string(image("x"))[:64], "CMDLINE.TXT": "y"}))
+	disk := smallDisk(fattest.New(map[string]string{"CONFIG.TXT": "kernel=KERNEL", "KERNEL": string(image("x"))[:64], "CMDLINE.TXT": "y"}))
 	b, passed, err := Read(bytes.NewReader(disk), int64(len(disk)), Reboot{}, pi4)
 	if err != nil || b.Cmdline != "y" || b.Partition != 1 {
 		t.Errorf("got %v, %v, %v", b, passed, err)
