@@ -153,10 +153,12 @@ func (b *booted) ask(request map[string]any) (string, error) {
 	var answer struct{ Out, Err string }
 	err := func() error {
 		if b.agent == nil {
-			c, err := net.Dial("unix", filepath.Join(b.dir, "test"))
-			if err != nil {
-				return err
-			}
+			var c net.Conn
+			eventually(b.tb, "the board's QEMU", 20*time.Second, func() bool {
+				var err error
+				c, err = net.Dial("unix", filepath.Join(b.dir, "test"))
+				return err == nil
+			})
 			b.agent, b.lines = c, bufio.NewReader(c)
 		}
 		if err := b.agent.SetDeadline(time.Now().Add(time.Minute)); err != nil {

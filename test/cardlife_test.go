@@ -34,6 +34,7 @@ func TestCard(t *testing.T) {
 				s.ipmitool("chassis", "power", "off").must(t)
 				s.power("off")
 			}
+			resetBMC(t, &s) // the console forgets what was, and host and disk stay
 			c.run(t, &s)
 		})
 	}
@@ -337,6 +338,11 @@ func TestRaspi3b(t *testing.T) {
 	b := plain(t, card(t), "-machine", "raspi3b", "-append", "ignore_loglevel")
 	b.spawn()
 	t.Cleanup(b.stop)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(tail(b.log()))
+		}
+	})
 	for _, want := range []string{"nitrino: board found board=rpi", "nitrino: GPIO chip found label=pinctrl-bcm2835", "nitrino: card found"} {
 		eventually(t, want+" in the log", 3*time.Minute, func() bool { return strings.Contains(b.log(), want) })
 	}

@@ -136,7 +136,9 @@ func args(o options, b *firmware.Boot, logged int64) []string {
 	case raspi3b:
 		// The card's kernel has no console: its UART belongs to the host. This
 		// one writes to it without being one.
-		cmdline = append(cmdline, "earlycon=pl011,mmio32,0x3f201000", "keep_bootcon")
+		cmdline = append(cmdline, "earlycon=pl011,mmio32,0x3f201000", "keep_bootcon",
+			// QEMU's watchdog does not count: it resets as soon as it is started.
+			"initcall_blacklist=bcm2835_wdt_driver_init")
 		a = append(a, "-machine", "raspi3b", "-drive", "if=sd,"+drive(o, logged),
 			"-device", "usb-net,netdev=net0", "-dtb", filepath.Join(bootDir, "dtb"))
 	}
