@@ -299,3 +299,19 @@ func scratch(tb testing.TB, image string, at int64, with []byte) {
 		tb.Fatal(err)
 	}
 }
+
+// cut takes the board's power away and gives it back, and waits until the
+// board answers again.
+func (b *booted) cut() {
+	b.tb.Helper()
+	b.do("cut")
+	b.forget()
+	b.do("restore")
+	b.answers()
+}
+
+// answers waits until the services do.
+func (b *booted) answers() {
+	b.tb.Helper()
+	eventually(b.tb, "the board to answer", 60*time.Second, func() bool { return b.ssh("whoami").code == 0 })
+}

@@ -49,7 +49,7 @@ const (
 	toInit    = "as init process"
 	helloUp   = "hello: ready"
 	coreUp    = "nitrino: core is ready"
-	addressed = "nitrino: network"
+	addressed = "network.up"
 )
 
 // BenchmarkCardStart measures a start of the booted card beside that of hello,

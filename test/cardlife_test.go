@@ -112,22 +112,6 @@ func loop(t *testing.T, image string, number int) string {
 	return path
 }
 
-// cut takes the board's power away and gives it back, and waits until the
-// board answers again.
-func (b *booted) cut() {
-	b.tb.Helper()
-	b.do("cut")
-	b.forget()
-	b.do("restore")
-	b.answers()
-}
-
-// answers waits until the services do.
-func (b *booted) answers() {
-	b.tb.Helper()
-	eventually(b.tb, "the board to answer", 60*time.Second, func() bool { return b.ssh("whoami").code == 0 })
-}
-
 // What runs in core may fail, and nothing else notices; nor does core when disk
 // fails.
 func TestCardKillCoreAndDisk(t *testing.T) {

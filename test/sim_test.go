@@ -329,3 +329,25 @@ func (s *sim) sshIn(stdin, command string) result {
 	s.tb.Helper()
 	return clientIn(s.tb, s.askpass(s.Password), stdin, "ssh", append(s.sshArgs("-T"), command)...)
 }
+
+// do sends one word to the control socket, the hands in front of the machine.
+func (s *sim) do(word string) {
+	s.tb.Helper()
+	// The folder's path may be too long for a unix socket's address.
+	dir, err := os.Open(s.dir)
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer dir.Close()
+	c, err := net.Dial("unix", fmt.Sprintf("/proc/self/fd/%d/control", dir.Fd()))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, word+"\n"); err != nil {
+		s.tb.Fatal(err)
+	}
+	if got, err := bufio.NewReader(c).ReadString('\n'); got != "ok\n" {
+		s.tb.Fatalf("%s: %q, %v", word, got, err)
+	}
+}
