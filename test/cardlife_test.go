@@ -34,7 +34,7 @@ func TestCard(t *testing.T) {
 				s.ipmitool("chassis", "power", "off").must(t)
 				s.power("off")
 			}
-			resetBMC(t, &s) // the console forgets what was, and host and disk stay
+			s.reset() // the console forgets what was, and host and disk stay
 			c.run(t, &s)
 		})
 	}

@@ -254,18 +254,24 @@ func TestResetBMC(t *testing.T) { resetBMC(t, start(t)) }
 // is not touched, and events and users stay.
 func resetBMC(t *testing.T, s *sim) {
 	t.Helper()
-	starts := strings.Count(s.ssh("events").must(t), "bmc.started")
 	s.ipmitool("chassis", "power", "on").must(t)
 	s.power("on")
 	pid := s.qemu()
-	s.ipmitool("mc", "reset", "cold").must(t)
-	eventually(t, "a second start", 20*time.Second, func() bool {
-		return strings.Count(s.ssh("events").out, "bmc.started") == starts+1
-	})
+	s.reset()
 	s.power("on")
 	if got := s.qemu(); got != pid || pid == 0 {
 		t.Errorf("QEMU: got %d, want %d as before", got, pid)
 	}
+}
+
+// reset resets the BMC and waits until it is up again.
+func (s *sim) reset() {
+	s.tb.Helper()
+	starts := strings.Count(s.ssh("events -n 0").must(s.tb), "bmc.started")
+	s.ipmitool("mc", "reset", "cold").must(s.tb)
+	eventually(s.tb, "another start", 30*time.Second, func() bool {
+		return strings.Count(s.ssh("events -n 0").out, "bmc.started") == starts+1
+	})
 }
 
 // The boot override reaches the host: its firmware runs iPXE from the network

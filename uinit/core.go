@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -37,6 +38,9 @@ type core struct {
 	boards func(string, *slog.Logger) (bmc.Board, error)
 	// writable makes the boot partition writable during a call.
 	writable func(func() error) error
+	// ethernet chooses the interface for managing where the board is not known;
+	// nil: none is managed then.
+	ethernet func() (string, error)
 	// run says where to listen and what the system is told.
 	run bmc.Run
 
@@ -54,6 +58,23 @@ func newCore(log *slog.Logger) *core {
 		run: bmc.Run{HTTPS: portHTTPS, SSH: portSSH, IPMI: portIPMI, SetHostName: func(name string) error {
 			return os.NewSyscallError("sethostname", unix.Sethostname([]byte(name)))
 		}}}
+}
+
+// resolvConf is where Go's resolver finds the name servers.
+const resolvConf = "/etc/resolv.conf"
+
+// anyEthernet names the first Ethernet interface there is.
+func anyEthernet() (string, error) {
+	list, err := net.Interfaces()
+	if err != nil {
+		return "", err
+	}
+	for _, i := range list {
+		if i.Flags&net.FlagLoopback == 0 && len(i.HardwareAddr) == 6 {
+			return i.Name, nil
+		}
+	}
+	return "", errors.New("there is no Ethernet interface")
 }
 
 // main runs until ctx ends or the parent is gone.
@@ -144,7 +165,9 @@ func (c *core) once(ctx context.Context) (err error) {
 			b.Events.Add(bmc.Event{Severity: bmc.Warning, Kind: "wire.failed", Message: fmt.Sprintf("A wire is left out: %v.", w)})
 		}
 		r.Parts.Identity = c.board.Identity()
-		r.Network = &bmc.Network{Interface: c.board.Interface, ResolvConf: "/etc/resolv.conf"}
+		r.Network = &bmc.Network{Interface: c.board.Interface, ResolvConf: resolvConf}
+	} else if c.ethernet != nil {
+		r.Network = &bmc.Network{Interface: c.ethernet, ResolvConf: resolvConf}
 	}
 	r.Parts.Identity.BootID = c.start.BootID
 	r.Disk = c.link.peer

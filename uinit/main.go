@@ -52,7 +52,9 @@ func main() {
 	var err error
 	switch process {
 	case "core":
-		err = newCore(log).main(ctx, os.NewFile(3, "parent"))
+		c := newCore(log)
+		c.ethernet = anyEthernet
+		err = c.main(ctx, os.NewFile(3, "parent"))
 	case "disk":
 		err = runDisk(ctx, os.NewFile(3, "parent"), log)
 	default:
