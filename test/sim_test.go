@@ -305,7 +305,7 @@ func (s *sim) sshArgs(extra ...string) []string {
 		s.tb.Fatal(err)
 	}
 	args := []string{"-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
-		"-o", "NumberOfPasswordPrompts=1", "-p", port}
+		"-o", "NumberOfPasswordPrompts=1", "-o", "ConnectTimeout=20", "-p", port}
 	return append(append(args, extra...), s.User+"@"+at)
 }
 

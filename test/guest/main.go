@@ -248,21 +248,23 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-// fill writes a file until the file system is full.
+// fill makes a file that takes all that is left of a file system.
 func fill(path string) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	for _, size := range []int{1 << 20, 4096, 1} {
-		block := make([]byte, size)
-		for err == nil {
-			_, err = f.Write(block)
-		}
-		if !errors.Is(err, syscall.ENOSPC) {
+	var at int64
+	for size := int64(1) << 30; size >= 512; {
+		err := syscall.Fallocate(int(f.Fd()), 0, at, size)
+		switch {
+		case err == nil:
+			at += size
+		case errors.Is(err, syscall.ENOSPC):
+			size /= 2
+		case !errors.Is(err, syscall.EINTR):
 			return errors.Join(err, f.Close())
 		}
-		err = nil
 	}
 	return errors.Join(f.Sync(), f.Close())
 }
