@@ -653,7 +653,7 @@ func TestRaspberryPi(t *testing.T) {
 		if err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		if bytes.Contains(log, []byte("Raspberry Pi 3 Model B")) && bytes.Contains(log, []byte("mmcblk0")) && bytes.Contains(log, []byte("the-end")) {
+		if bytes.Contains(log, []byte("Raspberry Pi 3 Model B")) && bytes.Contains(log, []byte("mmcblk")) && bytes.Contains(log, []byte("the-end")) {
 			break
 		}
 		select {
