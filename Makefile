@@ -22,7 +22,8 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What takes long to build is kept here, for all users of make.
 export NITRINO_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/nitrino
 # Network namespaces and loop devices need root: the tests run by sudo, not go.
-ASROOT := $(if $(SUDO),-exec "sudo --preserve-env=PATH,HOME,GOFLAGS,GOPROXY,NITRINO_CACHE,SOAK")
+KEPT   := PATH,HOME,GOFLAGS,GOPROXY,NITRINO_CACHE,SOAK
+ASROOT := $(if $(SUDO),-exec "sudo --preserve-env=$(KEPT)")
 # Everything is built without cgo, so that it runs on a board without a libc.
 export CGO_ENABLED = 0
 
