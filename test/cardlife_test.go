@@ -232,14 +232,15 @@ func TestBadCards(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			image := card(t)
 			tt.spoil(t, image)
-			b := boot(t, image)
+			// Without the hand of the tests, which would outlive a broken uinit and
+			// keep init waiting.
+			b := plain(t, image)
+			b.run()
+			t.Cleanup(b.stop)
 			eventually(t, "an event "+tt.event, 20*time.Second, func() bool { return strings.Contains(b.ssh("events").must(t), tt.event) })
-			slot := "bmc.slot=a"
-			if strings.HasPrefix(tt.name, "slot A") {
-				slot = "bmc.slot=b"
-			}
-			if got := b.get("read", "/proc/cmdline"); !strings.Contains(got, slot) {
-				t.Errorf("command line: got %q, want %s", got, slot)
+			fellBack := strings.Contains(b.ssh("events").must(t), "System B runs although")
+			if want := strings.HasPrefix(tt.name, "slot A"); fellBack != want {
+				t.Errorf("system B runs: %v, want %v", fellBack, want)
 			}
 		})
 	}
@@ -254,7 +255,8 @@ func damage(t *testing.T, image, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := len(data) / 2; i < len(data)/2+64; i++ {
+	// LZ4 has no checksum: little damage could pass for other contents.
+	for i := len(data) / 2; i < len(data)/2+64<<10; i++ {
 		data[i] ^= 0xff
 	}
 	onCard(t, image, 2, name, string(data))
