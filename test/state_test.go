@@ -251,7 +251,7 @@ func TestPortTaken(t *testing.T) {
 
 // A folder with a long name: unix sockets have short ones.
 func TestLongFolder(t *testing.T) {
-	s := &sim{tb: t, dir: filepath.Join(t.TempDir(), strings.Repeat("a-long-folder-name/", 10)), base: freeBase(t)}
+	s := &sim{tb: t, program: program, dir: filepath.Join(t.TempDir(), strings.Repeat("a-long-folder-name/", 10)), base: freeBase(t)}
 	s.run()
 	t.Cleanup(s.stop)
 	s.ipmitool("chassis", "power", "on").must(t)
