@@ -39,19 +39,7 @@ func Check(open Opener, w board.Wires) error {
 // be taken leaves its part nil and is told in the list. release gives all lines
 // back.
 func Connect(open Opener, w board.Wires, p *host.Parts) (failed []*board.WireError, release func() error) {
-	outputs := map[string]*host.Line{
-		"power_button": &p.PowerButton,
-		"reset_button": &p.ResetButton,
-		"nmi_button":   &p.NMIButton,
-		"id_light":     &p.IDLight,
-	}
-	inputs := map[string]*host.Sense{
-		"power_led":            &p.PowerLED,
-		"standby":              &p.Standby,
-		"host_reset":           &p.HostReset,
-		"power_button_pressed": &p.PowerButtonPressed,
-		"reset_button_pressed": &p.ResetButtonPressed,
-	}
+	outputs, inputs := board.Places(p)
 	var closers []func() error
 	chips := opened{open: open, chips: map[string]*Chip{}}
 	take := func(n board.NamedWire) error {

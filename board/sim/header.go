@@ -66,19 +66,7 @@ func (h *Harness) Parts(wires board.Wires) (host.Parts, error) {
 		return host.Parts{}, err
 	}
 	p := host.Parts{Console: h.console, Boot: h.boot, Identity: h.identity}
-	outputs := map[string]*host.Line{
-		"power_button": &p.PowerButton,
-		"reset_button": &p.ResetButton,
-		"nmi_button":   &p.NMIButton,
-		"id_light":     &p.IDLight,
-	}
-	inputs := map[string]*host.Sense{
-		"power_led":            &p.PowerLED,
-		"standby":              &p.Standby,
-		"host_reset":           &p.HostReset,
-		"power_button_pressed": &p.PowerButtonPressed,
-		"reset_button_pressed": &p.ResetButtonPressed,
-	}
+	outputs, inputs := board.Places(&p)
 	for _, w := range wires.List() {
 		if w.Chip != "" {
 			return host.Parts{}, &settings.FieldError{Pointer: "/" + w.Name + "/chip", Err: fmt.Errorf("%w: the simulated header has no chip %q", board.ErrNoLine, w.Chip)}
