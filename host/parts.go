@@ -39,6 +39,11 @@ type Parts struct {
 	Console Port
 	// Boot steers what the host boots next.
 	Boot BootSelector
+	// Sensors measure the host and what is around it.
+	Sensors []SensorPart
+	// FRU is the memory that holds the inventory of the host; nil: it is kept
+	// with the rest of the state.
+	FRU Memory
 
 	// Identity says which board and host these are.
 	Identity Identity
@@ -89,6 +94,14 @@ type BootSelector interface {
 	// began with. It answers errors.ErrUnsupported for a target or mode that
 	// the wires cannot bring about.
 	SelectBoot(ctx context.Context, t BootTarget, m BootMode) error
+}
+
+// A Memory is a small one that is slow to write, as an EEPROM. Read and write
+// all of a range or fail.
+type Memory interface {
+	Size() int
+	io.ReaderAt
+	io.WriterAt
 }
 
 // Identity says which board and which host these are.

@@ -4,23 +4,24 @@ import (
 	"encoding/binary"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // appCommands are those of the BMC itself (chapter 20).
-func (s *Server) appCommands() []Command {
-	list := []Command{
-		{NetFn: NetFnApp, Cmd: 0x01, Name: "Get Device ID", Privilege: PrivilegeUser, run: s.getDeviceID},
+func (s *Server) appCommands() []command.Command {
+	list := []command.Command{
+		{NetFn: command.App, Cmd: 0x01, Name: "Get Device ID", Privilege: command.User, Run: s.getDeviceID},
 	}
 	if s.resetBMC != nil {
 		list = append(list,
-			Command{NetFn: NetFnApp, Cmd: 0x02, Name: "Cold Reset", Privilege: PrivilegeAdministrator, Conduct: Changes, run: s.reset(true)},
-			Command{NetFn: NetFnApp, Cmd: 0x03, Name: "Warm Reset", Privilege: PrivilegeAdministrator, Conduct: Changes, run: s.reset(false)})
+			command.Command{NetFn: command.App, Cmd: 0x02, Name: "Cold Reset", Privilege: command.Administrator, Conduct: command.Changes, Run: s.reset(true)},
+			command.Command{NetFn: command.App, Cmd: 0x03, Name: "Warm Reset", Privilege: command.Administrator, Conduct: command.Changes, Run: s.reset(false)})
 	}
 	return append(list,
-		Command{NetFn: NetFnApp, Cmd: 0x04, Name: "Get Self Test Results", Privilege: PrivilegeUser, run: s.getSelfTest},
-		Command{NetFn: NetFnApp, Cmd: 0x07, Name: "Get ACPI Power State", Privilege: PrivilegeUser, run: s.getACPIState},
-		Command{NetFn: NetFnApp, Cmd: 0x08, Name: "Get Device GUID", Privilege: PrivilegeUser, run: s.getDeviceGUID},
-		Command{NetFn: NetFnApp, Cmd: 0x37, Name: "Get System GUID", Privilege: PrivilegeUser, Sessionless: true, run: s.getSystemGUID},
+		command.Command{NetFn: command.App, Cmd: 0x04, Name: "Get Self Test Results", Privilege: command.User, Run: s.getSelfTest},
+		command.Command{NetFn: command.App, Cmd: 0x07, Name: "Get ACPI Power State", Privilege: command.User, Run: s.getACPIState},
+		command.Command{NetFn: command.App, Cmd: 0x08, Name: "Get Device GUID", Privilege: command.User, Run: s.getDeviceGUID},
+		command.Command{NetFn: command.App, Cmd: 0x37, Name: "Get System GUID", Privilege: command.User, Sessionless: true, Run: s.getSystemGUID},
 	)
 }
 
@@ -29,13 +30,13 @@ func (s *Server) appCommands() []Command {
 const deviceID = 0x20
 
 // getDeviceID: section 20.1.
-func (s *Server) getDeviceID(c *call) completionCode {
+func (s *Server) getDeviceID(c *command.Call) command.Code {
 	d := &s.device
-	c.put(deviceID, d.Revision, d.Major, d.Minor/10<<4|d.Minor%10, 0x02, s.support,
+	c.Put(deviceID, d.Revision, d.Major, d.Minor/10<<4|d.Minor%10, 0x02, s.support,
 		byte(d.Manufacturer), byte(d.Manufacturer>>8), byte(d.Manufacturer>>16))
-	c.reply = binary.LittleEndian.AppendUint16(c.reply, d.Product)
-	c.put(d.Aux[:]...)
-	return codeOK
+	c.Reply = binary.LittleEndian.AppendUint16(c.Reply, d.Product)
+	c.Put(d.Aux[:]...)
+	return command.OK
 }
 
 // deviceSupport is byte 6, additional device support: each bit follows from
@@ -43,14 +44,14 @@ func (s *Server) getDeviceID(c *call) completionCode {
 func (s *Server) deviceSupport() (bits byte) {
 	for _, d := range [...]struct {
 		bit   byte
-		netFn NetFn
+		netFn command.NetFn
 		cmd   uint8
 	}{
-		{0x80, NetFnChassis, 0x01}, // chassis device: Get Chassis Status
-		{0x08, NetFnStorage, 0x11}, // FRU inventory device: Read FRU Data
-		{0x04, NetFnStorage, 0x43}, // SEL device: Get SEL Entry
-		{0x02, NetFnStorage, 0x23}, // SDR repository device: Get SDR
-		{0x01, NetFnSensor, 0x2D},  // sensor device: Get Sensor Reading
+		{0x80, command.Chassis, 0x01}, // chassis device: Get Chassis Status
+		{0x08, command.Storage, 0x11}, // FRU inventory device: Read FRU Data
+		{0x04, command.Storage, 0x43}, // SEL device: Get SEL Entry
+		{0x02, command.Storage, 0x23}, // SDR repository device: Get SDR
+		{0x01, command.Sensor, 0x2D},  // sensor device: Get Sensor Reading
 	} {
 		if s.has(d.netFn, d.cmd) {
 			bits |= d.bit
@@ -60,32 +61,32 @@ func (s *Server) deviceSupport() (bits byte) {
 }
 
 // reset: sections 20.2 and 20.3. The answer goes out first.
-func (s *Server) reset(cold bool) func(*call) completionCode {
-	return func(c *call) completionCode {
-		from := c.origin
-		c.after = func() { s.resetBMC(cold, from) }
-		return codeOK
+func (s *Server) reset(cold bool) func(*command.Call) command.Code {
+	return func(c *command.Call) command.Code {
+		from := c.Origin
+		c.After = func() { s.resetBMC(cold, from) }
+		return command.OK
 	}
 }
 
 // getSelfTest: section 20.4.
-func (s *Server) getSelfTest(c *call) completionCode {
+func (s *Server) getSelfTest(c *command.Call) command.Code {
 	switch {
 	case s.selfTest == nil:
-		c.put(0x56, 0x00) // this board has no self-test (table 20-4)
+		c.Put(0x56, 0x00) // this board has no self-test (table 20-4)
 	default:
 		if failed := s.selfTest(); failed != 0 {
-			c.put(0x57, byte(failed))
+			c.Put(0x57, byte(failed))
 		} else {
-			c.put(0x55, 0x00)
+			c.Put(0x55, 0x00)
 		}
 	}
-	return codeOK
+	return command.OK
 }
 
 // getACPIState: section 20.7. The front panel's light tells on from asleep and
 // off, no more; the device that answers is always in D0.
-func (s *Server) getACPIState(c *call) completionCode {
+func (s *Server) getACPIState(c *command.Call) command.Code {
 	const d0 = 0x00
 	st := s.host.power.Status()
 	state := byte(0x2A) // unknown
@@ -100,18 +101,18 @@ func (s *Server) getACPIState(c *call) completionCode {
 	default:
 		state = 0x06 // S4 or S5, not told apart
 	}
-	c.put(state, d0)
-	return codeOK
+	c.Put(state, d0)
+	return command.OK
 }
 
 // getDeviceGUID: section 20.8.
-func (s *Server) getDeviceGUID(c *call) completionCode {
-	c.put(s.deviceGUID[:]...)
-	return codeOK
+func (s *Server) getDeviceGUID(c *command.Call) command.Code {
+	c.Put(s.deviceGUID[:]...)
+	return command.OK
 }
 
 // getSystemGUID: section 22.14.
-func (s *Server) getSystemGUID(c *call) completionCode {
-	c.put(s.systemGUID[:]...)
-	return codeOK
+func (s *Server) getSystemGUID(c *command.Call) command.Code {
+	c.Put(s.systemGUID[:]...)
+	return command.OK
 }

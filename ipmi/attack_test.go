@@ -19,6 +19,7 @@ import (
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/store"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // realBMC has real accounts: the users of newAccounts, one who is disabled and
@@ -153,20 +154,20 @@ func TestNotBetweenRAKP1And3(t *testing.T) {
 func TestRunningCommandKeepsItsNumber(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBMC(t)
-		c := b.console(t, here).at(PrivilegeAdministrator)
+		c := b.console(t, here).at(command.Administrator)
 		hold := make(chan struct{})
 		b.host.change(func(f *fakeHost) { f.hold = hold })
-		cycle := func() []byte { return c.send(c.next(request(7, NetFnChassis, 0x02, 2))) }
+		cycle := func() []byte { return c.send(c.next(request(7, command.Chassis, 0x02, 2))) }
 		if out := cycle(); len(out) != 0 {
 			t.Fatal("answered before the host did")
 		}
 		for _, other := range []struct {
 			cmd  byte
 			data []byte
-			want completionCode
-		}{{0x01, nil, codeOK}, {0xEE, nil, codeInvalidCommand}, {0x02, []byte{3}, codeBusy}, {0x04, []byte{1}, codeBusy}} {
-			out := c.send(c.next(request(7, NetFnChassis, other.cmd, other.data...)))
-			if code, _ := c.response(c.unseal(out), 7, NetFnChassis, other.cmd); code != other.want {
+			want command.Code
+		}{{0x01, nil, command.OK}, {0xEE, nil, command.InvalidCommand}, {0x02, []byte{3}, command.Busy}, {0x04, []byte{1}, command.Busy}} {
+			out := c.send(c.next(request(7, command.Chassis, other.cmd, other.data...)))
+			if code, _ := c.response(c.unseal(out), 7, command.Chassis, other.cmd); code != other.want {
 				t.Errorf("command %02X meanwhile = %v, want %v", other.cmd, code, other.want)
 			}
 		}
@@ -176,7 +177,7 @@ func TestRunningCommandKeepsItsNumber(t *testing.T) {
 		}
 		close(hold)
 		synctest.Wait()
-		if code, _ := c.response(c.unseal(c.wait()), 7, NetFnChassis, 0x02); code != codeOK {
+		if code, _ := c.response(c.unseal(c.wait()), 7, command.Chassis, 0x02); code != command.OK {
 			t.Errorf("Chassis Control = %v", code)
 		}
 		time.Sleep(replyAge - time.Second) // the answer is lost, too
@@ -193,30 +194,30 @@ func TestRunningCommandKeepsItsNumber(t *testing.T) {
 // another session is another command.
 func TestReplyIsTheSessionsOwn(t *testing.T) {
 	b := newBMC(t)
-	ask := func(c *console) (code completionCode) {
-		out := c.send(c.next(request(7, NetFnChassis, 0x02, 2)))
+	ask := func(c *console) (code command.Code) {
+		out := c.send(c.next(request(7, command.Chassis, 0x02, 2)))
 		if len(out) == 0 {
 			out = c.wait()
 		}
-		code, _ = c.response(c.unseal(out), 7, NetFnChassis, 0x02)
+		code, _ = c.response(c.unseal(out), 7, command.Chassis, 0x02)
 		return code
 	}
-	first := b.console(t, "192.0.2.1:1").at(PrivilegeOperator)
-	second := b.console(t, "192.0.2.1:2").at(PrivilegeOperator)
+	first := b.console(t, "192.0.2.1:1").at(command.Operator)
+	second := b.console(t, "192.0.2.1:2").at(command.Operator)
 	reader := b.console(t, "192.0.2.1:3")
 	reader.user, reader.password = "reader", "readers-secret"
 	reader.login()
-	if code := ask(first); code != codeOK {
+	if code := ask(first); code != command.OK {
 		t.Errorf("first session: %v", code)
 	}
 	b.host.change(func(f *fakeHost) { f.err = host.ErrBusy })
-	if code := ask(second); code != codeBusy {
-		t.Errorf("second session: %v, want %v", code, codeBusy)
+	if code := ask(second); code != command.Busy {
+		t.Errorf("second session: %v, want %v", code, command.Busy)
 	}
-	if code := ask(reader); code != codePrivilege {
-		t.Errorf("a reader: %v, want %v", code, codePrivilege)
+	if code := ask(reader); code != command.TooLow {
+		t.Errorf("a reader: %v, want %v", code, command.TooLow)
 	}
-	if code := ask(first); code != codeOK {
+	if code := ask(first); code != command.OK {
 		t.Errorf("first session again: %v", code)
 	}
 	if got := len(b.host.calls()); got != 2 {
@@ -231,7 +232,7 @@ func TestSessionEndsWhileCommandWaits(t *testing.T) {
 		name string
 		end  func(b *bmc, c *console)
 	}{
-		{"closed", func(b *bmc, c *console) { c.command(NetFnApp, 0x3C, le32(c.id)...) }},
+		{"closed", func(b *bmc, c *console) { c.command(command.App, 0x3C, le32(c.id)...) }},
 		{"user deleted", func(b *bmc, c *console) { b.accounts.set("admin", fakeUser{}); b.expire(time.Now()) }},
 		{"idle", func(b *bmc, c *console) { time.Sleep(61 * time.Second); b.expire(time.Now()) }},
 		{"forgotten", func(b *bmc, c *console) {
@@ -245,18 +246,18 @@ func TestSessionEndsWhileCommandWaits(t *testing.T) {
 			b := newBMC(t)
 			hold := make(chan struct{})
 			b.host.change(func(f *fakeHost) { f.hold = hold })
-			c := b.console(t, here).at(PrivilegeOperator)
-			c.send(c.next(request(9, NetFnChassis, 0x02, 2)))
+			c := b.console(t, here).at(command.Operator)
+			c.send(c.next(request(9, command.Chassis, 0x02, 2)))
 			test.end(b, c)
 			if b.table.count != 0 {
 				t.Errorf("%s: the session is there", test.name)
 			}
-			if out := c.send(c.next(request(9, NetFnChassis, 0x02, 3))); len(out) != 0 {
+			if out := c.send(c.next(request(9, command.Chassis, 0x02, 3))); len(out) != 0 {
 				t.Errorf("%s: a new command is answered", test.name)
 			}
 			close(hold)
 			synctest.Wait()
-			if code, _ := c.response(c.unseal(c.wait()), 9, NetFnChassis, 0x02); code != codeOK {
+			if code, _ := c.response(c.unseal(c.wait()), 9, command.Chassis, 0x02); code != command.OK {
 				t.Errorf("%s: Chassis Control = %v", test.name, code)
 			}
 			time.Sleep(time.Minute)
@@ -282,7 +283,7 @@ func TestRoomForOthers(t *testing.T) {
 			time.Sleep(time.Second)
 			return c, r[1]
 		}
-		alive := func(c *console) bool { return len(c.send(c.next(request(1, NetFnApp, 0x01)))) > 0 }
+		alive := func(c *console) bool { return len(c.send(c.next(request(1, command.App, 0x01)))) > 0 }
 		var readers []*console
 		for i := range 5 {
 			c, status := login(1000+i, "reader")
@@ -387,11 +388,11 @@ func TestAmplification(t *testing.T) {
 		sent, back int
 	}{
 		{"ping", unhex(t, "06000506000011be802a0000"), 12, 32},
-		{"System GUID", old(request(1, NetFnApp, 0x37)), 21, 38},
-		{"System GUID, RMCP+", plain(0, request(1, NetFnApp, 0x37)), 23, 40},
-		{"Cipher Suites", old(request(1, NetFnApp, 0x54, 0x0E, 0, 0x80)), 24, 33},
-		{"Authentication Capabilities", old(request(1, NetFnApp, 0x38, 0x8E, 4)), 23, 30},
-		{"another", old(request(1, NetFnApp, 0x01)), 21, 22},
+		{"System GUID", old(request(1, command.App, 0x37)), 21, 38},
+		{"System GUID, RMCP+", plain(0, request(1, command.App, 0x37)), 23, 40},
+		{"Cipher Suites", old(request(1, command.App, 0x54, 0x0E, 0, 0x80)), 24, 33},
+		{"Authentication Capabilities", old(request(1, command.App, 0x38, 0x8E, 4)), 23, 30},
+		{"another", old(request(1, command.App, 0x01)), 21, 22},
 		{"Open Session", plain(0x10, openRequestOf(1, 4, 7, algorithms(17))), 48, 52},
 		{"Open Session, cut", plain(0x10, openRequestOf(1, 4, 7, algorithms(17))[:8]), 24, 24},
 		{"RAKP 1 of no login", plain(0x12, make([]byte, 8)), 24, 24},
@@ -410,12 +411,12 @@ func TestAmplification(t *testing.T) {
 
 // TestCutPackets: every packet is dropped that ends before it says it does.
 func TestCutPackets(t *testing.T) {
-	c := newBMC(t).console(t, here).at(PrivilegeAdministrator)
-	ask := request(1, NetFnApp, 0x38, 0x8E, 4)
+	c := newBMC(t).console(t, here).at(command.Administrator)
+	ask := request(1, command.App, 0x38, 0x8E, 4)
 	old := append([]byte{6, 0, 0xFF, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(len(ask))}, ask...)
 	for name, p := range map[string][]byte{
 		"v1.5 framing": old, "RMCP+ framing": plain(0, ask), "ping": unhex(t, "0600ff06000011be802a0000"),
-		"Open Session": plain(0x10, openRequestOf(1, 4, 7, algorithms(17))), "in a session": c.next(request(1, NetFnApp, 0x01)),
+		"Open Session": plain(0x10, openRequestOf(1, 4, 7, algorithms(17))), "in a session": c.next(request(1, command.App, 0x01)),
 	} {
 		for n := range p {
 			if out := c.send(p[:n:n]); len(out) != 0 {
@@ -440,7 +441,7 @@ func TestTwoSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	c := b.console(t, conn.LocalAddr().String()).at(PrivilegeOperator)
+	c := b.console(t, conn.LocalAddr().String()).at(command.Operator)
 	var others sync.WaitGroup
 	others.Go(func() {
 		for range 50 {
@@ -461,7 +462,7 @@ func TestTwoSockets(t *testing.T) {
 	})
 	buf := make([]byte, 2048)
 	for i := range 200 {
-		if _, err := conn.Write(c.next(request(byte(i)&0x3F, NetFnChassis, 0x04, byte(i)))); err != nil {
+		if _, err := conn.Write(c.next(request(byte(i)&0x3F, command.Chassis, 0x04, byte(i)))); err != nil {
 			t.Fatal(err)
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
@@ -529,7 +530,7 @@ func FuzzServer(f *testing.F) {
 		for i := 0; i+1 < len(script) && i < 128; i += 2 {
 			c, x := consoles[script[i]&3%3], script[i+1]
 			var p []byte
-			sealed := func(n NetFn, cmd byte, data ...byte) {
+			sealed := func(n command.NetFn, cmd byte, data ...byte) {
 				p = c.next(request(c.rqSeq, n, cmd, data...))
 			}
 			switch script[i] >> 2 {
@@ -540,15 +541,15 @@ func FuzzServer(f *testing.F) {
 			case 2:
 				p = plain(0x14, c.rakp3Body(0))
 			case 3:
-				sealed(NetFnApp, 0x3B, x)
+				sealed(command.App, 0x3B, x)
 			case 4:
-				sealed(NetFnChassis, 0x02, x)
+				sealed(command.Chassis, 0x02, x)
 			case 5:
-				sealed(NetFnApp, 0x3C, le32(c.id)...)
+				sealed(command.App, 0x3C, le32(c.id)...)
 			case 6:
-				sealed(NetFnApp, 0x3C, 0, 0, 0, 0, x)
+				sealed(command.App, 0x3C, 0, 0, 0, 0, x)
 			case 7:
-				sealed(NetFnApp, 0x3D, x)
+				sealed(command.App, 0x3D, x)
 			case 8:
 				p = last
 			case 9:

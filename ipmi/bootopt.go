@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // Parameters of the system boot options (table 28-14).
@@ -16,6 +17,12 @@ const (
 	bootFlags         = 5
 	bootVersion       = 0x01
 	bootParamInvalid  = 0x80 // bit of the selector: marked invalid or locked
+)
+
+// Completion codes of the boot options alone.
+const (
+	codeParamUnsupported command.Code = 0x80
+	codeInProgress       command.Code = 0x81 // parameter 0
 )
 
 // bootFlagLife ends boot flags that no boot has used (table 28-14, parameter
@@ -35,13 +42,13 @@ type bootOptions struct {
 
 // bootCommands are Set and Get System Boot Options; they need a host whose
 // boot can be steered.
-func (s *Server) bootCommands() []Command {
+func (s *Server) bootCommands() []command.Command {
 	if s.host.boot == nil {
 		return nil
 	}
-	return []Command{
-		{NetFn: NetFnChassis, Cmd: 0x08, Name: "Set System Boot Options", Privilege: PrivilegeOperator, Conduct: Waits, MinLen: 1, MaxLen: 18, run: s.setBootOptions},
-		{NetFn: NetFnChassis, Cmd: 0x09, Name: "Get System Boot Options", Privilege: PrivilegeOperator, MinLen: 3, MaxLen: 3, run: s.getBootOptions},
+	return []command.Command{
+		{NetFn: command.Chassis, Cmd: 0x08, Name: "Set System Boot Options", Privilege: command.Operator, Conduct: command.Waits, MinLen: 1, MaxLen: 18, Run: s.setBootOptions},
+		{NetFn: command.Chassis, Cmd: 0x09, Name: "Get System Boot Options", Privilege: command.Operator, MinLen: 3, MaxLen: 3, Run: s.getBootOptions},
 	}
 }
 
@@ -61,17 +68,17 @@ var bootDevices = [...]struct {
 }
 
 // setBootOptions: section 28.12.
-func (s *Server) setBootOptions(c *call) completionCode {
-	param, data := c.data[0]&0x7F, c.data[1:]
+func (s *Server) setBootOptions(c *command.Call) command.Code {
+	param, data := c.Data[0]&0x7F, c.Data[1:]
 	want := map[byte]int{bootInProgress: 1, bootValidClearing: 1, bootAcknowledge: 2, bootFlags: 5}
 	n, known := want[param]
 	switch {
 	case !known:
 		return codeParamUnsupported
-	case c.data[0]&bootParamInvalid != 0:
-		return codeInvalidField // no parameter here can be locked
+	case c.Data[0]&bootParamInvalid != 0:
+		return command.InvalidField // no parameter here can be locked
 	case len(data) != n:
-		return codeLength
+		return command.BadLength
 	}
 	if param == bootFlags {
 		return s.setBootFlags(c, data)
@@ -81,16 +88,16 @@ func (s *Server) setBootOptions(c *call) completionCode {
 	defer o.mu.Unlock()
 	switch param {
 	case bootInProgress:
-		return o.setInProgress(data[0]&3, c.now)
+		return o.setInProgress(data[0]&3, c.Now)
 	case bootValidClearing:
 		o.keep = data[0] & 0x1F
 	case bootAcknowledge:
 		o.ack = o.ack&^data[0] | data[1]&data[0]
 	}
-	return codeOK
+	return command.OK
 }
 
-func (o *bootOptions) setInProgress(v byte, now time.Time) completionCode {
+func (o *bootOptions) setInProgress(v byte, now time.Time) command.Code {
 	switch v {
 	case 0:
 		o.inProgress = time.Time{}
@@ -100,9 +107,9 @@ func (o *bootOptions) setInProgress(v byte, now time.Time) completionCode {
 		}
 		o.inProgress = now
 	default: // commit write: there is nothing to roll back to
-		return codeInvalidField
+		return command.InvalidField
 	}
-	return codeOK
+	return command.OK
 }
 
 func (o *bootOptions) busy(now time.Time) bool {
@@ -111,14 +118,14 @@ func (o *bootOptions) busy(now time.Time) bool {
 
 // setBootFlags is parameter 5. Bits that the wires cannot act on (clear CMOS,
 // locks, console redirection) are refused, not swallowed.
-func (s *Server) setBootFlags(c *call, d []byte) completionCode {
+func (s *Server) setBootFlags(c *command.Call, d []byte) command.Code {
 	const valid, persistent, efi = 0x80, 0x40, 0x20
 	const deviceBits = 0x3C
 	override := host.BootOverride{Target: host.BootDefault}
 	selector := d[1] >> 2 & 0x0F
 	if d[0]&valid != 0 {
 		if d[1]&^deviceBits != 0 || d[2] != 0 || d[3] != 0 || d[4] != 0 {
-			return codeInvalidField
+			return command.InvalidField
 		}
 		for _, b := range bootDevices {
 			if b.selector == selector && override.Target == host.BootDefault {
@@ -126,7 +133,7 @@ func (s *Server) setBootFlags(c *call, d []byte) completionCode {
 			}
 		}
 		if selector != 0 && override.Target == host.BootDefault {
-			return codeInvalidField
+			return command.InvalidField
 		}
 	}
 	if override.Target != host.BootDefault {
@@ -137,14 +144,14 @@ func (s *Server) setBootFlags(c *call, d []byte) completionCode {
 		}
 		override.Continuous = d[0]&persistent != 0
 		if !override.Continuous && !s.bootOptions.keepsForEver() {
-			override.Expires = c.now.Add(bootFlagLife)
+			override.Expires = c.Now.Add(bootFlagLife)
 		}
 	}
-	err := s.host.boot.Set(override, c.origin)
+	err := s.host.boot.Set(override, c.Origin)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return codeInvalidField // this device, not the parameter
+		return command.InvalidField // this device, not the parameter
 	}
-	return s.result("Set System Boot Options", err)
+	return command.Result(s.log, "Set System Boot Options", err)
 }
 
 // keepsForEver is parameter 3, bit 3: the flags stay though no chassis control
@@ -157,7 +164,7 @@ func (o *bootOptions) keepsForEver() bool {
 
 // restartBootCountdown gives the boot flags their whole life again: they end
 // 60 s after the last chassis control command (parameter 3, bit 3).
-func (s *Server) restartBootCountdown(c *call) {
+func (s *Server) restartBootCountdown(c *command.Call) {
 	if s.host.boot == nil {
 		return
 	}
@@ -165,42 +172,42 @@ func (s *Server) restartBootCountdown(c *call) {
 	if o.Target == host.BootDefault || o.Expires.IsZero() {
 		return
 	}
-	if o.Expires = c.now.Add(bootFlagLife); s.bootOptions.keepsForEver() {
+	if o.Expires = c.Now.Add(bootFlagLife); s.bootOptions.keepsForEver() {
 		o.Expires = time.Time{}
 	}
-	if err := s.host.boot.Set(o, c.origin); err != nil {
+	if err := s.host.boot.Set(o, c.Origin); err != nil {
 		// The command itself must not fail of it.
 		s.log.Warn("IPMI boot flags keep their old end", "error", err)
 	}
 }
 
 // getBootOptions: section 28.13.
-func (s *Server) getBootOptions(c *call) completionCode {
-	param := c.data[0] & 0x7F
+func (s *Server) getBootOptions(c *command.Call) command.Code {
+	param := c.Data[0] & 0x7F
 	o := &s.bootOptions
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	c.put(bootVersion, param)
+	c.Put(bootVersion, param)
 	switch param {
 	case bootInProgress:
-		if o.busy(c.now) {
-			c.put(1)
+		if o.busy(c.Now) {
+			c.Put(1)
 		} else {
-			c.put(0)
+			c.Put(0)
 		}
 	case bootValidClearing:
-		c.put(o.keep)
+		c.Put(o.keep)
 	case bootAcknowledge:
-		c.put(0, o.ack) // the write mask reads as 0
+		c.Put(0, o.ack) // the write mask reads as 0
 	case bootFlags:
 		s.putBootFlags(c)
 	default:
 		return codeParamUnsupported
 	}
-	return codeOK
+	return command.OK
 }
 
-func (s *Server) putBootFlags(c *call) {
+func (s *Server) putBootFlags(c *command.Call) {
 	b := s.host.boot.Get()
 	var flags, device byte
 	if b.Target != host.BootDefault && b.Target != "" {
@@ -217,5 +224,5 @@ func (s *Server) putBootFlags(c *call) {
 			flags |= 0x20
 		}
 	}
-	c.put(flags, device, 0, 0, 0)
+	c.Put(flags, device, 0, 0, 0)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 func TestBootFlags(t *testing.T) {
@@ -18,34 +19,34 @@ func TestBootFlags(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		data []byte
-		code completionCode
+		code command.Code
 		want host.BootOverride
 		back []byte // as read again; nil: as set
 	}{
-		{"PXE", []byte{0x80, 0x04, 0, 0, 0}, codeOK, pxe, nil},
-		{"PXE, always", []byte{0xC0, 0x04, 0, 0, 0}, codeOK, with(pxe, always), nil},
-		{"Ironic, one boot", []byte{0xA0, 0x04, 0, 0, 0}, codeOK, with(pxe, uefi), nil},
-		{"Ironic, always", []byte{0xE0, 0x08, 0, 0, 0}, codeOK, with(with(host.BootOverride{Target: host.BootDisk}, uefi), always), nil},
-		{"CD", []byte{0x80, 0x14, 0, 0, 0}, codeOK, host.BootOverride{Target: host.BootCD}, nil},
-		{"remote CD", []byte{0x80, 0x20, 0, 0, 0}, codeOK, host.BootOverride{Target: host.BootCD}, []byte{0x80, 0x14, 0, 0, 0}},
-		{"setup", []byte{0x80, 0x18, 0, 0, 0}, codeOK, host.BootOverride{Target: host.BootBIOSSetup}, nil},
-		{"no override", []byte{0x80, 0, 0, 0, 0}, codeOK, host.BootOverride{Target: host.BootDefault}, make([]byte, 5)},
-		{"not valid", []byte{0x00, 0x04, 0, 0, 0}, codeOK, host.BootOverride{Target: host.BootDefault}, make([]byte, 5)},
-		{"safe mode", []byte{0x80, 0x0C, 0, 0, 0}, codeInvalidField, host.BootOverride{}, nil},
-		{"diagnostic partition", []byte{0x80, 0x10, 0, 0, 0}, codeInvalidField, host.BootOverride{}, nil},
-		{"clear CMOS", []byte{0x80, 0x84, 0, 0, 0}, codeInvalidField, host.BootOverride{}, nil},
-		{"lock out reset", []byte{0x80, 0x05, 0, 0, 0}, codeInvalidField, host.BootOverride{}, nil},
-		{"console redirection", []byte{0x80, 0x04, 1, 0, 0}, codeInvalidField, host.BootOverride{}, nil},
-		{"device instance", []byte{0x80, 0x04, 0, 0, 1}, codeInvalidField, host.BootOverride{}, nil},
-		{"short", []byte{0x80, 0x04, 0, 0}, codeLength, host.BootOverride{}, nil},
+		{"PXE", []byte{0x80, 0x04, 0, 0, 0}, command.OK, pxe, nil},
+		{"PXE, always", []byte{0xC0, 0x04, 0, 0, 0}, command.OK, with(pxe, always), nil},
+		{"Ironic, one boot", []byte{0xA0, 0x04, 0, 0, 0}, command.OK, with(pxe, uefi), nil},
+		{"Ironic, always", []byte{0xE0, 0x08, 0, 0, 0}, command.OK, with(with(host.BootOverride{Target: host.BootDisk}, uefi), always), nil},
+		{"CD", []byte{0x80, 0x14, 0, 0, 0}, command.OK, host.BootOverride{Target: host.BootCD}, nil},
+		{"remote CD", []byte{0x80, 0x20, 0, 0, 0}, command.OK, host.BootOverride{Target: host.BootCD}, []byte{0x80, 0x14, 0, 0, 0}},
+		{"setup", []byte{0x80, 0x18, 0, 0, 0}, command.OK, host.BootOverride{Target: host.BootBIOSSetup}, nil},
+		{"no override", []byte{0x80, 0, 0, 0, 0}, command.OK, host.BootOverride{Target: host.BootDefault}, make([]byte, 5)},
+		{"not valid", []byte{0x00, 0x04, 0, 0, 0}, command.OK, host.BootOverride{Target: host.BootDefault}, make([]byte, 5)},
+		{"safe mode", []byte{0x80, 0x0C, 0, 0, 0}, command.InvalidField, host.BootOverride{}, nil},
+		{"diagnostic partition", []byte{0x80, 0x10, 0, 0, 0}, command.InvalidField, host.BootOverride{}, nil},
+		{"clear CMOS", []byte{0x80, 0x84, 0, 0, 0}, command.InvalidField, host.BootOverride{}, nil},
+		{"lock out reset", []byte{0x80, 0x05, 0, 0, 0}, command.InvalidField, host.BootOverride{}, nil},
+		{"console redirection", []byte{0x80, 0x04, 1, 0, 0}, command.InvalidField, host.BootOverride{}, nil},
+		{"device instance", []byte{0x80, 0x04, 0, 0, 1}, command.InvalidField, host.BootOverride{}, nil},
+		{"short", []byte{0x80, 0x04, 0, 0}, command.BadLength, host.BootOverride{}, nil},
 	} {
 		b := newBMC(t)
-		c := b.console(t, here).at(PrivilegeOperator)
-		code, _ := c.command(NetFnChassis, 0x08, append([]byte{5}, test.data...)...)
+		c := b.console(t, here).at(command.Operator)
+		code, _ := c.command(command.Chassis, 0x08, append([]byte{5}, test.data...)...)
 		if code != test.code {
 			t.Errorf("%s: %v, want %v", test.name, code, test.code)
 		}
-		if code != codeOK {
+		if code != command.OK {
 			if got := b.host.calls(); len(got) != 0 {
 				t.Errorf("%s: refused, and the host was asked %q", test.name, got)
 			}
@@ -64,7 +65,7 @@ func TestBootFlags(t *testing.T) {
 		if back == nil {
 			back = test.data
 		}
-		if code, got := c.command(NetFnChassis, 0x09, 5, 0, 0); code != codeOK || !slices.Equal(got, append([]byte{1, 5}, back...)) {
+		if code, got := c.command(command.Chassis, 0x09, 5, 0, 0); code != command.OK || !slices.Equal(got, append([]byte{1, 5}, back...)) {
 			t.Errorf("%s: read back %v % X, want 01 05 % X", test.name, code, got, back)
 		}
 	}
@@ -81,28 +82,28 @@ func TestBootFlagsOfOthers(t *testing.T) {
 	} {
 		b := newBMC(t)
 		b.host.boots = test.o
-		c := b.console(t, here).at(PrivilegeOperator)
-		if _, got := c.command(NetFnChassis, 0x09, 5, 0, 0); !slices.Equal(got[2:], test.want) {
+		c := b.console(t, here).at(command.Operator)
+		if _, got := c.command(command.Chassis, 0x09, 5, 0, 0); !slices.Equal(got[2:], test.want) {
 			t.Errorf("%+v: % X, want % X", test.o, got[2:], test.want)
 		}
 	}
 	b := newBMC(t)
 	b.host.err = errors.ErrUnsupported
-	if code, _ := b.console(t, here).at(PrivilegeOperator).command(NetFnChassis, 0x08, 5, 0x80, 4, 0, 0, 0); code != codeInvalidField {
-		t.Errorf("a target without a wire = %v, want %v", code, codeInvalidField)
+	if code, _ := b.console(t, here).at(command.Operator).command(command.Chassis, 0x08, 5, 0x80, 4, 0, 0, 0); code != command.InvalidField {
+		t.Errorf("a target without a wire = %v, want %v", code, command.InvalidField)
 	}
 }
 
 func TestBootFlagsExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBMC(t)
-		login := func() *console { return b.console(t, here).at(PrivilegeOperator) }
+		login := func() *console { return b.console(t, here).at(command.Operator) }
 		valid := func() bool {
-			_, got := login().command(NetFnChassis, 0x09, 5, 0, 0)
+			_, got := login().command(command.Chassis, 0x09, 5, 0, 0)
 			return got[2]&0x80 != 0
 		}
 		set := func() {
-			if code, _ := login().command(NetFnChassis, 0x08, 5, 0x80, 4, 0, 0, 0); code != codeOK {
+			if code, _ := login().command(command.Chassis, 0x08, 5, 0x80, 4, 0, 0, 0); code != command.OK {
 				t.Fatalf("setting boot flags = %v", code)
 			}
 		}
@@ -112,7 +113,7 @@ func TestBootFlagsExpire(t *testing.T) {
 			t.Error("the flags ended before 60 s")
 		}
 		// A chassis control command begins the count again.
-		if code, _ := login().command(NetFnChassis, 0x02, 2); code != codeOK {
+		if code, _ := login().command(command.Chassis, 0x02, 2); code != command.OK {
 			t.Errorf("Chassis Control = %v", code)
 		}
 		time.Sleep(59 * time.Second)
@@ -124,7 +125,7 @@ func TestBootFlagsExpire(t *testing.T) {
 			t.Error("the flags live after 60 s")
 		}
 		// Ironic: parameter 3, bit 3.
-		if code, _ := login().command(NetFnChassis, 0x08, 3, 8); code != codeOK {
+		if code, _ := login().command(command.Chassis, 0x08, 3, 8); code != command.OK {
 			t.Errorf("parameter 3 = %v", code)
 		}
 		set()
@@ -138,53 +139,53 @@ func TestBootFlagsExpire(t *testing.T) {
 func TestBootParameters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBMC(t)
-		c := b.console(t, here).at(PrivilegeOperator)
+		c := b.console(t, here).at(command.Operator)
 		for _, test := range []struct {
 			name string
 			cmd  byte
 			data []byte
-			code completionCode
+			code command.Code
 			want []byte
 		}{
-			{"progress", 9, []byte{0, 0, 0}, codeOK, []byte{1, 0, 0}},
-			{"set progress", 8, []byte{0, 1}, codeOK, nil},
-			{"progress", 9, []byte{0, 0, 0}, codeOK, []byte{1, 0, 1}},
+			{"progress", 9, []byte{0, 0, 0}, command.OK, []byte{1, 0, 0}},
+			{"set progress", 8, []byte{0, 1}, command.OK, nil},
+			{"progress", 9, []byte{0, 0, 0}, command.OK, []byte{1, 0, 1}},
 			{"set progress twice", 8, []byte{0, 1}, codeInProgress, nil},
-			{"complete", 8, []byte{0, 0}, codeOK, nil},
-			{"set progress again", 8, []byte{0, 1}, codeOK, nil},
-			{"commit", 8, []byte{0, 2}, codeInvalidField, nil},
-			{"clearing", 9, []byte{3, 0, 0}, codeOK, []byte{1, 3, 0}},
-			{"set clearing", 8, []byte{3, 0xFF}, codeOK, nil},
-			{"clearing", 9, []byte{3, 0, 0}, codeOK, []byte{1, 3, 0x1F}},
-			{"acknowledge", 9, []byte{4, 0, 0}, codeOK, []byte{1, 4, 0, 0}},
-			{"ipmitool's acknowledge", 8, []byte{4, 1, 1}, codeOK, nil},
-			{"acknowledge other bits", 8, []byte{4, 0x1E, 4}, codeOK, nil},
-			{"acknowledge", 9, []byte{4, 0, 0}, codeOK, []byte{1, 4, 0, 5}},
-			{"acknowledge off", 8, []byte{4, 1, 0}, codeOK, nil},
-			{"acknowledge", 9, []byte{4, 0, 0}, codeOK, []byte{1, 4, 0, 4}},
+			{"complete", 8, []byte{0, 0}, command.OK, nil},
+			{"set progress again", 8, []byte{0, 1}, command.OK, nil},
+			{"commit", 8, []byte{0, 2}, command.InvalidField, nil},
+			{"clearing", 9, []byte{3, 0, 0}, command.OK, []byte{1, 3, 0}},
+			{"set clearing", 8, []byte{3, 0xFF}, command.OK, nil},
+			{"clearing", 9, []byte{3, 0, 0}, command.OK, []byte{1, 3, 0x1F}},
+			{"acknowledge", 9, []byte{4, 0, 0}, command.OK, []byte{1, 4, 0, 0}},
+			{"ipmitool's acknowledge", 8, []byte{4, 1, 1}, command.OK, nil},
+			{"acknowledge other bits", 8, []byte{4, 0x1E, 4}, command.OK, nil},
+			{"acknowledge", 9, []byte{4, 0, 0}, command.OK, []byte{1, 4, 0, 5}},
+			{"acknowledge off", 8, []byte{4, 1, 0}, command.OK, nil},
+			{"acknowledge", 9, []byte{4, 0, 0}, command.OK, []byte{1, 4, 0, 4}},
 			{"service partition", 9, []byte{1, 0, 0}, codeParamUnsupported, nil},
 			{"set service partition", 8, []byte{1, 0}, codeParamUnsupported, nil},
 			{"initiator info", 9, []byte{6, 0, 0}, codeParamUnsupported, nil},
-			{"lock", 8, []byte{0x83, 0}, codeInvalidField, nil},
-			{"selector only", 8, []byte{3}, codeLength, nil},
-			{"too much", 8, []byte{3, 0, 0}, codeLength, nil},
+			{"lock", 8, []byte{0x83, 0}, command.InvalidField, nil},
+			{"selector only", 8, []byte{3}, command.BadLength, nil},
+			{"too much", 8, []byte{3, 0, 0}, command.BadLength, nil},
 		} {
-			code, got := c.command(NetFnChassis, test.cmd, test.data...)
+			code, got := c.command(command.Chassis, test.cmd, test.data...)
 			if code != test.code || !slices.Equal(got, test.want) {
 				t.Errorf("%s: %v % X, want %v % X", test.name, code, got, test.code, test.want)
 			}
 		}
 		// A console that died in the middle does not lock out the others.
 		time.Sleep(61 * time.Second)
-		if code, _ := c.command(NetFnChassis, 0x08, 0, 1); code != codeOK {
+		if code, _ := c.command(command.Chassis, 0x08, 0, 1); code != command.OK {
 			t.Errorf("set progress 61 s after a console died = %v", code)
 		}
 	})
 	b := newBMC(t, func(_ *Options, m *machine) { m.boot = nil })
-	c := b.console(t, here).at(PrivilegeOperator)
+	c := b.console(t, here).at(command.Operator)
 	for _, cmd := range []byte{8, 9} {
-		if code, _ := c.command(NetFnChassis, cmd, 5, 0, 0); code != codeInvalidCommand {
-			t.Errorf("00/%02X without a way to steer the boot = %v, want %v", cmd, code, codeInvalidCommand)
+		if code, _ := c.command(command.Chassis, cmd, 5, 0, 0); code != command.InvalidCommand {
+			t.Errorf("00/%02X without a way to steer the boot = %v, want %v", cmd, code, command.InvalidCommand)
 		}
 	}
 }

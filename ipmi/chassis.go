@@ -5,42 +5,43 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // chassisCommands are chapter 28 but for the boot options.
-func (s *Server) chassisCommands() []Command {
-	list := []Command{
-		{NetFn: NetFnChassis, Cmd: 0x00, Name: "Get Chassis Capabilities", Privilege: PrivilegeUser, run: s.getChassisCapabilities},
-		{NetFn: NetFnChassis, Cmd: 0x01, Name: "Get Chassis Status", Privilege: PrivilegeUser, run: s.getChassisStatus},
-		{NetFn: NetFnChassis, Cmd: 0x02, Name: "Chassis Control", Privilege: PrivilegeOperator, Conduct: Waits, MinLen: 1, MaxLen: 1, run: s.chassisControl},
+func (s *Server) chassisCommands() []command.Command {
+	list := []command.Command{
+		{NetFn: command.Chassis, Cmd: 0x00, Name: "Get Chassis Capabilities", Privilege: command.User, Run: s.getChassisCapabilities},
+		{NetFn: command.Chassis, Cmd: 0x01, Name: "Get Chassis Status", Privilege: command.User, Run: s.getChassisStatus},
+		{NetFn: command.Chassis, Cmd: 0x02, Name: "Chassis Control", Privilege: command.Operator, Conduct: command.Waits, MinLen: 1, MaxLen: 1, Run: s.chassisControl},
 	}
 	if s.host.identify != nil {
-		list = append(list, Command{NetFn: NetFnChassis, Cmd: 0x04, Name: "Chassis Identify", Privilege: PrivilegeOperator, Conduct: Waits, MaxLen: 2, run: s.chassisIdentify})
+		list = append(list, command.Command{NetFn: command.Chassis, Cmd: 0x04, Name: "Chassis Identify", Privilege: command.Operator, Conduct: command.Waits, MaxLen: 2, Run: s.chassisIdentify})
 	}
 	return append(list,
-		Command{NetFn: NetFnChassis, Cmd: 0x06, Name: "Set Power Restore Policy", Privilege: PrivilegeOperator, Conduct: Waits, MinLen: 1, MaxLen: 1, run: s.setRestorePolicy},
-		Command{NetFn: NetFnChassis, Cmd: 0x07, Name: "Get System Restart Cause", Privilege: PrivilegeUser, run: s.getRestartCause},
+		command.Command{NetFn: command.Chassis, Cmd: 0x06, Name: "Set Power Restore Policy", Privilege: command.Operator, Conduct: command.Waits, MinLen: 1, MaxLen: 1, Run: s.setRestorePolicy},
+		command.Command{NetFn: command.Chassis, Cmd: 0x07, Name: "Get System Restart Cause", Privilege: command.User, Run: s.getRestartCause},
 	)
 }
 
 // getChassisCapabilities: section 28.1. The devices are all the BMC itself.
-func (s *Server) getChassisCapabilities(c *call) completionCode {
+func (s *Server) getChassisCapabilities(c *command.Call) command.Code {
 	var flags byte
 	if s.host.power.Supports(host.NMI) {
 		flags |= 0x04 // diagnostic interrupt
 	}
 	device := func(cmd uint8) byte {
-		if s.has(NetFnStorage, cmd) {
-			return bmcAddr
+		if s.has(command.Storage, cmd) {
+			return command.BMCAddr
 		}
 		return 0
 	}
-	c.put(flags, device(0x11), device(0x23), device(0x43), bmcAddr)
-	return codeOK
+	c.Put(flags, device(0x11), device(0x23), device(0x43), command.BMCAddr)
+	return command.OK
 }
 
 // getChassisStatus: section 28.2.
-func (s *Server) getChassisStatus(c *call) completionCode {
+func (s *Server) getChassisStatus(c *command.Call) command.Code {
 	st := s.host.power.Status()
 	var now, last, misc byte
 	switch st.Restore {
@@ -68,27 +69,27 @@ func (s *Server) getChassisStatus(c *call) completionCode {
 		}
 	}
 	if s.host.identify != nil && s.host.identify.On() {
-		if s.light.timed(c.now) {
+		if s.light.timed(c.Now) {
 			misc |= 0x10
 		} else {
 			misc |= 0x20
 		}
 	}
-	c.put(now, last, misc)
-	return codeOK
+	c.Put(now, last, misc)
+	return command.OK
 }
 
 // chassisControl: section 28.3. The answer says that the request was taken and
 // begun; how it ends is told by the chassis status and the event log.
-func (s *Server) chassisControl(c *call) completionCode {
+func (s *Server) chassisControl(c *command.Call) command.Code {
 	actions := [...]host.Action{host.ForceOff, host.PowerOn, host.Cycle, host.Reset, host.NMI, host.GracefulOff}
-	n := int(c.data[0] & 0x0F)
+	n := int(c.Data[0] & 0x0F)
 	if n >= len(actions) {
-		return codeInvalidField
+		return command.InvalidField
 	}
 	s.restartBootCountdown(c)
-	_, err := s.host.power.Request(actions[n], host.CauseCommand, c.origin)
-	return s.result("Chassis Control", err)
+	_, err := s.host.power.Request(actions[n], host.CauseCommand, c.Origin)
+	return command.Result(s.log, "Chassis Control", err)
 }
 
 // light remembers whether the ID light was last lit for a time, which the
@@ -105,47 +106,47 @@ func (l *light) timed(now time.Time) bool {
 }
 
 // chassisIdentify: section 28.5.
-func (s *Server) chassisIdentify(c *call) completionCode {
+func (s *Server) chassisIdentify(c *command.Call) command.Code {
 	d := 15 * time.Second
-	if len(c.data) > 0 {
-		d = time.Duration(c.data[0]) * time.Second
+	if len(c.Data) > 0 {
+		d = time.Duration(c.Data[0]) * time.Second
 	}
-	if c.arg(1)&1 != 0 {
+	if c.Arg(1)&1 != 0 {
 		d = -1 // for ever
 	}
-	if err := s.host.identify.Set(d, c.origin); err != nil {
-		return s.result("Chassis Identify", err)
+	if err := s.host.identify.Set(d, c.Origin); err != nil {
+		return command.Result(s.log, "Chassis Identify", err)
 	}
 	s.light.mu.Lock()
 	defer s.light.mu.Unlock()
-	s.light.until = c.now.Add(d)
-	return codeOK
+	s.light.until = c.Now.Add(d)
+	return command.OK
 }
 
 // setRestorePolicy: section 28.8. 3 changes nothing: consoles use it to learn
 // which policies there are.
-func (s *Server) setRestorePolicy(c *call) completionCode {
+func (s *Server) setRestorePolicy(c *command.Call) command.Code {
 	policies := [...]host.RestorePolicy{host.AlwaysOff, host.LastState, host.AlwaysOn}
 	const noChange, all = 3, 0x07
-	n := int(c.data[0] & 0x07)
+	n := int(c.Data[0] & 0x07)
 	switch {
 	case n > noChange:
-		return codeInvalidField
+		return command.InvalidField
 	case n < noChange:
-		if err := s.host.power.SetRestorePolicy(policies[n], c.origin); err != nil {
-			return s.result("Set Power Restore Policy", err)
+		if err := s.host.power.SetRestorePolicy(policies[n], c.Origin); err != nil {
+			return command.Result(s.log, "Set Power Restore Policy", err)
 		}
 	}
-	c.put(all)
-	return codeOK
+	c.Put(all)
+	return command.OK
 }
 
 // getRestartCause: section 28.11.
-func (s *Server) getRestartCause(c *call) completionCode {
+func (s *Server) getRestartCause(c *command.Call) command.Code {
 	var cause, channel byte
 	switch s.host.power.Status().RestartCause {
 	case host.CauseCommand:
-		cause, channel = 0x01, channelLAN
+		cause, channel = 0x01, command.ChannelLAN
 	case host.CauseResetButton:
 		cause = 0x02
 	case host.CausePowerButton:
@@ -159,6 +160,6 @@ func (s *Server) getRestartCause(c *call) completionCode {
 	case host.CauseSoftReset:
 		cause = 0x0A
 	}
-	c.put(cause, channel)
-	return codeOK
+	c.Put(cause, channel)
+	return command.OK
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // console is a client of our own: it shares no code with the server, and every
@@ -207,16 +209,16 @@ func (c *console) login() *console {
 }
 
 // admin logs in and raises the session to privilege p.
-func (c *console) at(p Privilege) *console {
+func (c *console) at(p command.Privilege) *console {
 	c.t.Helper()
 	c.login()
-	if code, _ := c.command(NetFnApp, 0x3B, byte(p)); code != codeOK {
+	if code, _ := c.command(command.App, 0x3B, byte(p)); code != command.OK {
 		c.t.Fatalf("Set Session Privilege Level %v: %v", p, code)
 	}
 	return c
 }
 
-func request(rqSeq byte, n NetFn, cmd byte, data ...byte) []byte {
+func request(rqSeq byte, n command.NetFn, cmd byte, data ...byte) []byte {
 	m := []byte{0x20, byte(n) << 2}
 	m = append(m, -sum(m))
 	tail := append([]byte{0x81, rqSeq << 2, cmd}, data...)
@@ -295,12 +297,12 @@ func (c *console) unseal(p []byte) []byte {
 }
 
 // response takes an IPMI response message apart.
-func (c *console) response(m []byte, rqSeq byte, n NetFn, cmd byte) (completionCode, []byte) {
+func (c *console) response(m []byte, rqSeq byte, n command.NetFn, cmd byte) (command.Code, []byte) {
 	c.t.Helper()
 	if len(m) < 8 || sum(m[:3]) != 0 || sum(m[3:]) != 0 || m[0] != 0x81 || m[1] != byte(n+1)<<2 || m[3] != 0x20 || m[4] != rqSeq<<2 || m[5] != cmd {
 		c.t.Fatalf("% X is no response to %02X/%02X with sequence %d", m, n, cmd, rqSeq)
 	}
-	return completionCode(m[6]), m[7 : len(m)-1]
+	return command.Code(m[6]), m[7 : len(m)-1]
 }
 
 // next makes the session's next packet.
@@ -322,7 +324,7 @@ func (c *console) wait() []byte {
 }
 
 // command runs one in the session.
-func (c *console) command(n NetFn, cmd byte, data ...byte) (completionCode, []byte) {
+func (c *console) command(n command.NetFn, cmd byte, data ...byte) (command.Code, []byte) {
 	c.t.Helper()
 	c.rqSeq = (c.rqSeq + 1) & 0x3F
 	out := c.send(c.next(request(c.rqSeq, n, cmd, data...)))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 var updateDocs = flag.Bool("update", false, "write the table of commands into docs/ipmi.md")
@@ -15,9 +16,9 @@ var updateDocs = flag.Bool("update", false, "write the table of commands into do
 // commandTable renders the commands of a fully wired board; bare is the same
 // board without wires.
 func commandTable(all, bare *Server) string {
-	netFns := map[NetFn]string{
-		NetFnChassis: "Chassis", NetFnBridge: "Bridge", NetFnSensor: "Sensor", NetFnApp: "App", NetFnFirmware: "Firmware",
-		NetFnStorage: "Storage", NetFnTransport: "Transport", NetFnGroup: "Group", NetFnOEM: "OEM",
+	netFns := map[command.NetFn]string{
+		command.Chassis: "Chassis", command.Bridge: "Bridge", command.Sensor: "Sensor", command.App: "App", command.Firmware: "Firmware",
+		command.Storage: "Storage", command.Transport: "Transport", command.Group: "Group", command.OEM: "OEM",
 	}
 	var b strings.Builder
 	b.WriteString("| NetFn | Cmd | command | privilege | outside a session | only where wired |\n|---|---|---|---|---|---|\n")

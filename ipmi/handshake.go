@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // fakeKey stands in for the key of a user who is not there: the same at each
@@ -32,7 +34,7 @@ func (s *Server) openSession(b, p []byte, from *peer, now time.Time) []byte {
 		return appendStatus(b, r.tag, status, r.consoleID)
 	}
 	limit := s.cfg.MaxPrivilege
-	if r.privilege != PrivilegeNone { // none asks for the highest that suits (table 13-9)
+	if r.privilege != command.None { // none asks for the highest that suits (table 13-9)
 		limit = min(limit, r.privilege)
 	}
 	login := &session{
@@ -167,9 +169,9 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 	login.lastUsed = now
 	login.window = newWindow()
 	login.replies = new([64]reply)
-	login.max = min(login.max, Privilege(x.role&0x0F), login.userLimit, s.cfg.MaxPrivilege)
+	login.max = min(login.max, command.Privilege(x.role&0x0F), login.userLimit, s.cfg.MaxPrivilege)
 	// A session starts at USER (section 22.18), or below if it may not be USER.
-	login.privilege = min(PrivilegeUser, login.max)
+	login.privilege = min(command.User, login.max)
 	s.log.Debug("IPMI session opened", "user", x.username, "from", login.peer.addr, "privilege", login.max, "sessions", s.table.count)
 
 	answer := appendStatus(nil, r.tag, statusOK, login.consoleID)
@@ -200,14 +202,14 @@ func appendAgain(b []byte, tag byte, answer []byte) []byte {
 
 // privilegeOf is what a user of a role may do over IPMI. A role that is none,
 // as of a user who is not there, gives nothing.
-func privilegeOf(r auth.Role) Privilege {
+func privilegeOf(r auth.Role) command.Privilege {
 	switch r {
 	case auth.Administrator:
-		return PrivilegeAdministrator
+		return command.Administrator
 	case auth.Operator:
-		return PrivilegeOperator
+		return command.Operator
 	case auth.ReadOnly:
-		return PrivilegeUser
+		return command.User
 	}
-	return PrivilegeNone
+	return command.None
 }

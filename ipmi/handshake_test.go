@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 const here = "192.0.2.1:1000"
@@ -35,11 +37,11 @@ func TestHolePrivilegeEscalation(t *testing.T) {
 	c.user, c.password = "reader", "readers-secret"
 	c.openPrivilege, c.role = 4, 0x14
 	c.login()
-	if code, _ := c.command(NetFnApp, 0x3B, 4); code != codeAboveUserLimit {
+	if code, _ := c.command(command.App, 0x3B, 4); code != codeAboveUserLimit {
 		t.Errorf("Set Session Privilege Level ADMINISTRATOR = %v, want %v", code, codeAboveUserLimit)
 	}
-	if code, _ := c.command(NetFnChassis, 0x02, 1); code != codePrivilege {
-		t.Errorf("Chassis Control = %v, want %v", code, codePrivilege)
+	if code, _ := c.command(command.Chassis, 0x02, 1); code != command.TooLow {
+		t.Errorf("Chassis Control = %v, want %v", code, command.TooLow)
 	}
 	if got := b.host.calls(); len(got) != 0 {
 		t.Errorf("the host was asked %q", got)
@@ -62,15 +64,15 @@ func TestHoleCiphertextLength(t *testing.T) {
 		}
 	}
 	c.seq = seq
-	if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
+	if code, _ := c.command(command.App, 0x01); code != command.OK {
 		t.Errorf("the session is gone: %v", code)
 	}
 }
 
 func TestHoleReplay(t *testing.T) {
 	b := newBMC(t)
-	c := b.console(t, here).at(PrivilegeOperator)
-	packet := c.next(request(9, NetFnChassis, 0x02, 2))
+	c := b.console(t, here).at(command.Operator)
+	packet := c.next(request(9, command.Chassis, 0x02, 2))
 	if out := c.send(packet); len(out) != 0 {
 		t.Fatalf("Chassis Control is answered by another goroutine, got % X", out)
 	}
@@ -101,7 +103,7 @@ func TestHoleForgedRAKP3(t *testing.T) {
 			t.Errorf("forged RAKP 1 from %s: status %02Xh, want %02Xh", from, r[1], statusInvalidSession)
 		}
 	}
-	if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
+	if code, _ := c.command(command.App, 0x01); code != command.OK {
 		t.Errorf("the session is gone: %v", code)
 	}
 	if got, want := b.accounts.told(), []string{"ipmi 192.0.2.1 admin ok"}; !slices.Equal(got, want) {
@@ -242,9 +244,9 @@ func TestPrivilegeIsTheLeast(t *testing.T) {
 	for _, test := range []struct {
 		user        string
 		open, role  byte
-		channel     Privilege
-		start, most Privilege
-		refusal     completionCode // of one level more
+		channel     command.Privilege
+		start, most command.Privilege
+		refusal     command.Code // of one level more
 	}{
 		{"admin", 0, 0x14, 4, 2, 4, codeAboveUserLimit},
 		{"admin", 0, 0x04, 4, 2, 4, codeAboveUserLimit}, // look-up by name and role
@@ -266,30 +268,30 @@ func TestPrivilegeIsTheLeast(t *testing.T) {
 		c.user, c.password = test.user, b.accounts.users[test.user].secret
 		c.openPrivilege, c.role = test.open, test.role
 		c.login()
-		code, got := c.command(NetFnApp, 0x3B, 0)
-		if test.most < PrivilegeUser {
-			if code != codePrivilege {
-				t.Errorf("%s: Set Session Privilege Level = %v, want %v", name, code, codePrivilege)
+		code, got := c.command(command.App, 0x3B, 0)
+		if test.most < command.User {
+			if code != command.TooLow {
+				t.Errorf("%s: Set Session Privilege Level = %v, want %v", name, code, command.TooLow)
 			}
 			continue
 		}
-		if code != codeOK || Privilege(got[0]) != test.start {
+		if code != command.OK || command.Privilege(got[0]) != test.start {
 			t.Errorf("%s: starts at %v (%v), want %v", name, got, code, test.start)
 		}
-		if code, got := c.command(NetFnApp, 0x3B, byte(test.most)); code != codeOK || Privilege(got[0]) != test.most {
+		if code, got := c.command(command.App, 0x3B, byte(test.most)); code != command.OK || command.Privilege(got[0]) != test.most {
 			t.Errorf("%s: raising to %v = %v, %v", name, test.most, code, got)
 		}
-		if code, _ := c.command(NetFnApp, 0x3B, byte(test.most)+1); code != test.refusal {
+		if code, _ := c.command(command.App, 0x3B, byte(test.most)+1); code != test.refusal {
 			t.Errorf("%s: raising to %v = %v, want %v", name, test.most+1, code, test.refusal)
 		}
-		if code, got := c.command(NetFnApp, 0x3B, 2); code != codeOK || got[0] != 2 {
+		if code, got := c.command(command.App, 0x3B, 2); code != command.OK || got[0] != 2 {
 			t.Errorf("%s: lowering to USER = %v, %v", name, code, got)
 		}
 	}
 	c := newBMC(t).console(t, here).login()
 	for _, level := range []byte{1, 6, 15} {
-		if code, _ := c.command(NetFnApp, 0x3B, level); code != codeInvalidField {
-			t.Errorf("level %d = %v, want %v", level, code, codeInvalidField)
+		if code, _ := c.command(command.App, 0x3B, level); code != command.InvalidField {
+			t.Errorf("level %d = %v, want %v", level, code, command.InvalidField)
 		}
 	}
 }
@@ -312,7 +314,7 @@ func TestLoginTwoSuitesAndKG(t *testing.T) {
 			c := b.console(t, here)
 			c.suite, c.kg = suite, kg
 			c.login()
-			if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
+			if code, _ := c.command(command.App, 0x01); code != command.OK {
 				t.Errorf("suite %d, KG %q: Get Device ID = %v", suite, kg, code)
 			}
 			if kg != "" {
@@ -355,7 +357,7 @@ func TestRepeatedHandshake(t *testing.T) {
 		t.Errorf("RAKP 4 again = % X, want % X", second, first)
 	}
 	c.keys()
-	if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
+	if code, _ := c.command(command.App, 0x01); code != command.OK {
 		t.Errorf("Get Device ID = %v", code)
 	}
 	if got, want := b.accounts.told(), []string{"ipmi 192.0.2.1 admin ok"}; !slices.Equal(got, want) {

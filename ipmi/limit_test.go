@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 func TestPendingFlood(t *testing.T) {
@@ -108,7 +110,7 @@ func TestSessionsAreLimited(t *testing.T) {
 	if r := late.rakp3(); r[1] != statusNoResources {
 		t.Errorf("RAKP 3 with all slots taken: status %02Xh, want %02Xh", r[1], statusNoResources)
 	}
-	if code, _ := first.command(NetFnApp, 0x3C, le32(first.id)...); code != codeOK {
+	if code, _ := first.command(command.App, 0x3C, le32(first.id)...); code != command.OK {
 		t.Fatalf("Close Session = %v", code)
 	}
 	b.console(t, "192.0.2.1:1005").login()
@@ -119,7 +121,7 @@ func TestIdleTimeout(t *testing.T) {
 		b := newBMC(t, func(o *Options, _ *machine) { o.Config.MaxSessions = 4 })
 		at := func(d time.Duration) { time.Sleep(d); b.expire(time.Now()) }
 		alive := func(c *console) bool {
-			return len(c.send(c.next(request(1, NetFnApp, 0x01)))) > 0
+			return len(c.send(c.next(request(1, command.App, 0x01)))) > 0
 		}
 		c := b.console(t, here).login()
 		at(57 * time.Second)
@@ -177,7 +179,7 @@ func TestChangedUserEndsSessions(t *testing.T) {
 			b.accounts.set("operator", u)
 		}
 		b.expire(time.Now())
-		if live := len(c.send(c.next(request(1, NetFnApp, 0x01)))) > 0; live != test.live {
+		if live := len(c.send(c.next(request(1, command.App, 0x01)))) > 0; live != test.live {
 			t.Errorf("%s changed: session lives: %v, want %v", test.name, live, test.live)
 		}
 	}

@@ -3,6 +3,8 @@ package ipmi
 import (
 	"encoding/binary"
 	"net/netip"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // RMCP+ and RAKP status codes (table 13-15).
@@ -25,7 +27,7 @@ const (
 // openRequest is an RMCP+ Open Session Request (section 13.17).
 type openRequest struct {
 	tag       byte
-	privilege Privilege
+	privilege command.Privilege
 	consoleID uint32
 	// Algorithm numbers, wildcard where the console left them open.
 	auth, integrity, confidentiality int
@@ -38,7 +40,7 @@ func parseOpen(p []byte) (r openRequest, status byte, ok bool) {
 		return r, 0, false
 	}
 	r.tag = p[0]
-	r.privilege = Privilege(p[1] & 0x0F)
+	r.privilege = command.Privilege(p[1] & 0x0F)
 	r.consoleID = binary.LittleEndian.Uint32(p[4:])
 	if len(p) < 32 {
 		return r, statusIllegalParameter, true
@@ -57,7 +59,7 @@ func parseOpen(p []byte) (r openRequest, status byte, ok bool) {
 			return r, statusIllegalParameter, true
 		}
 	}
-	if r.privilege > PrivilegeOEM {
+	if r.privilege > command.OEMLevel {
 		return r, statusInvalidRole, true
 	}
 	return r, statusOK, true
@@ -114,7 +116,7 @@ func parseRAKP1(p []byte) (r rakp1, status byte, ok bool) {
 	// Bit 4 asks for look-up by name alone, else by name and role (section
 	// 13.20). Names are unique here, so both find the same user, and the role
 	// is limited by the user's in both cases.
-	if p := Privilege(r.role & 0x0F); p < PrivilegeCallback || p > PrivilegeOEM {
+	if p := command.Privilege(r.role & 0x0F); p < command.Callback || p > command.OEMLevel {
 		return r, statusInvalidRole, true
 	}
 	return r, statusOK, true

@@ -26,6 +26,7 @@ import (
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/settings"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // Config is the section "ipmi" of the settings.
@@ -38,7 +39,7 @@ type Config struct {
 	// IdleTimeout ends a silent session. The specification says 60 s.
 	IdleTimeout time.Duration `json:"idle_timeout"`
 	// MaxPrivilege limits every session on the LAN channel.
-	MaxPrivilege Privilege `json:"max_privilege"`
+	MaxPrivilege command.Privilege `json:"max_privilege"`
 	// LoginsPerSecond is how many logins one address (IPv6: one /64) may begin
 	// a second, over time; five seconds' worth may come at once.
 	LoginsPerSecond int `json:"logins_per_second"`
@@ -52,7 +53,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxSessions:     maxSlots,
 		IdleTimeout:     60 * time.Second,
-		MaxPrivilege:    PrivilegeAdministrator,
+		MaxPrivilege:    command.Administrator,
 		LoginsPerSecond: 50,
 	}
 }
@@ -64,7 +65,7 @@ func (c Config) Validate() error {
 		return &settings.FieldError{Pointer: "/max_sessions", Err: fmt.Errorf("%d is not between 1 and %d: %w", c.MaxSessions, maxSlots, host.ErrInvalid)}
 	case c.IdleTimeout < 10*time.Second || c.IdleTimeout > time.Hour:
 		return &settings.FieldError{Pointer: "/idle_timeout", Err: fmt.Errorf("%v is not between 10s and 1h: %w", c.IdleTimeout, host.ErrInvalid)}
-	case c.MaxPrivilege < PrivilegeUser || c.MaxPrivilege > PrivilegeAdministrator:
+	case c.MaxPrivilege < command.User || c.MaxPrivilege > command.Administrator:
 		return &settings.FieldError{Pointer: "/max_privilege", Err: fmt.Errorf("%d is not between 2 (USER) and 4 (ADMINISTRATOR): %w", c.MaxPrivilege, host.ErrInvalid)}
 	case c.LoginsPerSecond < 1 || c.LoginsPerSecond > 10000:
 		return &settings.FieldError{Pointer: "/logins_per_second", Err: fmt.Errorf("%d is not between 1 and 10000: %w", c.LoginsPerSecond, host.ErrInvalid)}
@@ -157,8 +158,8 @@ type Server struct {
 	selfTest func() SelfTest
 
 	suites      []*suite
-	list        []Command
-	commands    map[commandKey]*Command
+	list        []command.Command
+	commands    map[commandKey]*command.Command
 	support     byte     // additional device support, of Get Device ID
 	systemGUID  [16]byte // least significant byte first (section 20.8)
 	deviceGUID  [16]byte

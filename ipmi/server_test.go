@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // serve runs b on a socket until the test ends.
@@ -127,10 +129,10 @@ func TestServe(t *testing.T) {
 	for i, m := range []struct {
 		cmd  byte
 		data byte
-		n    NetFn
-	}{{0x3B, 4, NetFnApp}, {0x02, 1, NetFnChassis}} {
+		n    command.NetFn
+	}{{0x3B, 4, command.App}, {0x02, 1, command.Chassis}} {
 		code, _ := c.response(c.unseal(ask(c.next(request(byte(i), m.n, m.cmd, m.data)))), byte(i), m.n, m.cmd)
-		if code != codeOK {
+		if code != command.OK {
 			t.Errorf("%02X/%02X = %v", m.n, m.cmd, code)
 		}
 	}
@@ -163,7 +165,7 @@ func BenchmarkGetDeviceID(b *testing.B) {
 			c.login()
 			packets := make([][]byte, 4096)
 			for i := range packets {
-				packets[i] = c.next(request(byte(i)&0x3F, NetFnApp, 0x01))
+				packets[i] = c.next(request(byte(i)&0x3F, command.App, 0x01))
 			}
 			x := s.table.byID[c.id]
 			var in [maxPacket]byte
@@ -186,10 +188,10 @@ func BenchmarkGetDeviceID(b *testing.B) {
 func TestNoAllocations(t *testing.T) {
 	s := newBMC(t)
 	c := s.console(t, here).login()
-	c.command(NetFnApp, 0x01)
+	c.command(command.App, 0x01)
 	var packets [][]byte
 	for range 102 {
-		packets = append(packets, c.next(request(1, NetFnApp, 0x01)))
+		packets = append(packets, c.next(request(1, command.App, 0x01)))
 	}
 	i := 0
 	if n := testing.AllocsPerRun(100, func() {
@@ -229,7 +231,7 @@ func BenchmarkUDP(b *testing.B) {
 	buf := make([]byte, 2048)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := conn.Write(c.next(request(1, NetFnApp, 0x01))); err != nil {
+		if _, err := conn.Write(c.next(request(1, command.App, 0x01))); err != nil {
 			b.Fatal(err)
 		}
 		if _, err := conn.Read(buf); err != nil {
@@ -253,7 +255,7 @@ func BenchmarkUDPConsoles(b *testing.B) {
 		c := s.console(b, conn.LocalAddr().String()).login()
 		buf := make([]byte, 2048)
 		for pb.Next() {
-			if _, err := conn.Write(c.next(request(1, NetFnApp, 0x01))); err != nil {
+			if _, err := conn.Write(c.next(request(1, command.App, 0x01))); err != nil {
 				b.Error(err)
 				return
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 type sessionState uint8
@@ -30,20 +31,20 @@ type session struct {
 
 	consoleID uint32
 	suite     *suite
-	max       Privilege // at most this, from what is known so far
+	max       command.Privilege // at most this, from what is known so far
 
 	// The handshake. The last request and answer are kept for a console that
 	// lost the answer and asks again.
 	exchange  exchange
 	secret    auth.Secret // its key is gone when the session is active
 	known     bool        // the user exists, may log in, and secret is the user's own
-	userLimit Privilege
+	userLimit command.Privilege
 	request   []byte
 	answer    []byte
 
 	// An active session.
 	handle    byte // 1 and up, for Get Session Info
-	privilege Privilege
+	privilege command.Privilege
 	window    window
 	sent      uint32 // sequence of the last packet sent
 	sealer    *sealer
@@ -57,6 +58,12 @@ func (s *session) attempt() auth.Attempt {
 func (s *session) origin() host.Origin {
 	return host.Origin{Via: "ipmi", User: s.exchange.username, Source: s.peer.addr.Addr().Unmap().String()}
 }
+
+// Username and Level are for handlers.
+func (s *session) Username() string { return s.exchange.username }
+
+// Level is the present privilege level.
+func (s *session) Level() command.Privilege { return s.privilege }
 
 // seal frames a payload as the session's next packet in b.
 func (s *session) seal(b []byte, payload byte, body []byte) []byte {
@@ -117,8 +124,6 @@ const (
 	// that many commands, and some use one for all; so whatever other command
 	// comes under a number makes it new at once.
 	replyAge = 10 * time.Second
-	// replyLen bounds the data such a command answers.
-	replyLen = 24
 )
 
 // reply is the last command that came under one requester's sequence, if it
@@ -129,8 +134,8 @@ type reply struct {
 	command uint32
 	digest  uint64 // of the request's data
 	running bool   // not answered yet
-	code    completionCode
-	data    [replyLen]byte
+	code    command.Code
+	data    [command.MaxKept]byte
 	n       int
 }
 
@@ -148,7 +153,7 @@ func (r *reply) begin(m *message, seed maphash.Seed) {
 	*r = reply{command: m.commandKey(), digest: maphash.Bytes(seed, m.data), running: true}
 }
 
-func (r *reply) finish(now time.Time, code completionCode, data []byte) {
+func (r *reply) finish(now time.Time, code command.Code, data []byte) {
 	r.at, r.running, r.code = now, false, code
 	r.n = copy(r.data[:], data)
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 func addrPort(i int) netip.AddrPort {
@@ -82,7 +83,7 @@ func TestOutboundSequenceSkipsZero(t *testing.T) {
 	b.table.byID[c.id].sent = 0xFFFFFFFE
 	var got []uint32
 	for range 3 {
-		out := c.send(c.next(request(1, NetFnApp, 0x01)))
+		out := c.send(c.next(request(1, command.App, 0x01)))
 		h, ok := parseSession(out[rmcpHeaderLen:])
 		if !ok {
 			t.Fatal("no answer")
@@ -97,8 +98,8 @@ func TestOutboundSequenceSkipsZero(t *testing.T) {
 // TestDropped has what a session must not even answer.
 func TestDropped(t *testing.T) {
 	b := newBMC(t)
-	c := b.console(t, here).at(PrivilegeOperator)
-	cycle := request(5, NetFnChassis, 0x02, 2)
+	c := b.console(t, here).at(command.Operator)
+	cycle := request(5, command.Chassis, 0x02, 2)
 	clearText := func(kind byte) []byte {
 		p := plain(kind, cycle)
 		copy(p[6:], le32(c.id))
@@ -126,7 +127,7 @@ func TestDropped(t *testing.T) {
 		copy(p[at:], c.mac(c.k1, p[4:at])[:c.codeLen()])
 		return p
 	}
-	long := request(5, NetFnApp, 0x01, make([]byte, 8)...) // 15 bytes
+	long := request(5, command.App, 0x01, make([]byte, 8)...) // 15 bytes
 	for _, test := range []struct {
 		name   string
 		packet []byte
@@ -150,7 +151,7 @@ func TestDropped(t *testing.T) {
 		{"second checksum", c.seal(109, 0xC0, func() []byte { m := slices.Clone(cycle); m[len(m)-1]++; return m }())},
 		{"another responder", c.seal(110, 0xC0, func() []byte { m := slices.Clone(cycle); m[0] += 2; m[2] -= 2; return m }())},
 		{"requester that is no software", c.seal(111, 0xC0, func() []byte { m := slices.Clone(cycle); m[3]--; m[len(m)-1]++; return m }())},
-		{"response", c.seal(112, 0xC0, request(5, NetFnChassis+1, 0x02, 2))},
+		{"response", c.seal(112, 0xC0, request(5, command.Chassis+1, 0x02, 2))},
 		{"empty message", c.seal(113, 0xC0, nil)},
 		{"cut off", c.seal(114, 0xC0, cycle)[:40]},
 	} {
@@ -159,7 +160,7 @@ func TestDropped(t *testing.T) {
 		}
 	}
 	c.seq = 200
-	if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
+	if code, _ := c.command(command.App, 0x01); code != command.OK {
 		t.Errorf("the session is gone: %v", code)
 	}
 	c.w.tasks.Wait()
@@ -173,9 +174,9 @@ func TestDropped(t *testing.T) {
 func TestRetriedCycleRunsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBMC(t)
-		c := b.console(t, here).at(PrivilegeOperator)
-		retry := func(rqSeq byte, cmd byte, data ...byte) (completionCode, bool) {
-			out := c.send(c.next(request(rqSeq, NetFnChassis, cmd, data...)))
+		c := b.console(t, here).at(command.Operator)
+		retry := func(rqSeq byte, cmd byte, data ...byte) (command.Code, bool) {
+			out := c.send(c.next(request(rqSeq, command.Chassis, cmd, data...)))
 			if len(out) == 0 {
 				synctest.Wait()
 				select {
@@ -184,7 +185,7 @@ func TestRetriedCycleRunsOnce(t *testing.T) {
 					return 0, false
 				}
 			}
-			code, _ := c.response(c.unseal(out), rqSeq, NetFnChassis, cmd)
+			code, _ := c.response(c.unseal(out), rqSeq, command.Chassis, cmd)
 			return code, true
 		}
 		runs := func(want int, when string) {
@@ -202,17 +203,17 @@ func TestRetriedCycleRunsOnce(t *testing.T) {
 			t.Error("a repetition was answered before the first")
 		}
 		// Meanwhile everything else goes on.
-		if code, _ := c.command(NetFnApp, 0x01); code != codeOK {
+		if code, _ := c.command(command.App, 0x01); code != command.OK {
 			t.Errorf("Get Device ID while a command waits = %v", code)
 		}
 		close(hold)
 		synctest.Wait()
-		if code, _ := c.response(c.unseal(c.wait()), 7, NetFnChassis, 0x02); code != codeOK {
+		if code, _ := c.response(c.unseal(c.wait()), 7, command.Chassis, 0x02); code != command.OK {
 			t.Errorf("Chassis Control = %v", code)
 		}
 		runs(1, "first answer")
 		time.Sleep(6 * time.Second)
-		if code, ok := retry(7, 0x02, 2); !ok || code != codeOK {
+		if code, ok := retry(7, 0x02, 2); !ok || code != command.OK {
 			t.Errorf("repetition after 6 s = %v, %v", code, ok)
 		}
 		runs(1, "after the repetition")
@@ -231,12 +232,12 @@ func TestRetriedCycleRunsOnce(t *testing.T) {
 
 		// Errors are repeated too.
 		b.host.change(func(f *fakeHost) { f.err = host.ErrBusy })
-		if code, _ := retry(9, 0x02, 2); code != codeBusy {
-			t.Errorf("busy host = %v, want %v", code, codeBusy)
+		if code, _ := retry(9, 0x02, 2); code != command.Busy {
+			t.Errorf("busy host = %v, want %v", code, command.Busy)
 		}
 		b.host.change(func(f *fakeHost) { f.err = nil })
-		if code, _ := retry(9, 0x02, 2); code != codeBusy {
-			t.Errorf("repetition = %v, want %v", code, codeBusy)
+		if code, _ := retry(9, 0x02, 2); code != command.Busy {
+			t.Errorf("repetition = %v, want %v", code, command.Busy)
 		}
 		runs(6, "busy")
 	})
@@ -247,21 +248,21 @@ func TestWaitingIsLimited(t *testing.T) {
 		b := newBMC(t)
 		hold := make(chan struct{})
 		b.host.change(func(f *fakeHost) { f.hold = hold })
-		c := b.console(t, here).at(PrivilegeOperator)
+		c := b.console(t, here).at(command.Operator)
 		for i := range maxWaiting {
-			if out := c.send(c.next(request(byte(i), NetFnChassis, 0x04, byte(i)))); len(out) != 0 {
+			if out := c.send(c.next(request(byte(i), command.Chassis, 0x04, byte(i)))); len(out) != 0 {
 				t.Fatalf("command %d was answered", i)
 			}
 		}
-		out := c.send(c.next(request(40, NetFnChassis, 0x04, 40)))
-		if code, _ := c.response(c.unseal(out), 40, NetFnChassis, 0x04); code != codeBusy {
-			t.Errorf("one more = %v, want %v", code, codeBusy)
+		out := c.send(c.next(request(40, command.Chassis, 0x04, 40)))
+		if code, _ := c.response(c.unseal(out), 40, command.Chassis, 0x04); code != command.Busy {
+			t.Errorf("one more = %v, want %v", code, command.Busy)
 		}
 		close(hold)
 		for range maxWaiting {
 			c.unseal(c.wait())
 		}
-		if code, _ := c.command(NetFnChassis, 0x04, 1); code != codeOK {
+		if code, _ := c.command(command.Chassis, 0x04, 1); code != command.OK {
 			t.Errorf("afterwards = %v", code)
 		}
 	})
@@ -269,38 +270,38 @@ func TestWaitingIsLimited(t *testing.T) {
 
 func TestCloseSession(t *testing.T) {
 	b := newBMC(t)
-	admin := b.console(t, "192.0.2.1:1").at(PrivilegeAdministrator)
-	op := b.console(t, "192.0.2.1:2").at(PrivilegeOperator)
+	admin := b.console(t, "192.0.2.1:1").at(command.Administrator)
+	op := b.console(t, "192.0.2.1:2").at(command.Operator)
 	login := b.console(t, "192.0.2.1:3")
 	login.open()
 	for _, test := range []struct {
 		name string
 		c    *console
 		data []byte
-		want completionCode
+		want command.Code
 	}{
-		{"operator, another's", op, le32(admin.id), codePrivilege},
-		{"operator, nobody's", op, le32(1), codePrivilege},
-		{"operator, by another's handle", op, []byte{0, 0, 0, 0, 1}, codePrivilege},
+		{"operator, another's", op, le32(admin.id), command.TooLow},
+		{"operator, nobody's", op, le32(1), command.TooLow},
+		{"operator, by another's handle", op, []byte{0, 0, 0, 0, 1}, command.TooLow},
 		{"administrator, nobody's", admin, le32(1), codeNoSuchSession},
 		{"administrator, a login's", admin, le32(login.id), codeNoSuchSession},
 		{"no such handle", admin, []byte{0, 0, 0, 0, 9}, codeNoSuchHandle},
-		{"ID and handle", admin, append(le32(op.id), 1), codeLength},
-		{"administrator, another's by handle", admin, []byte{0, 0, 0, 0, 2}, codeOK},
-		{"own", admin, le32(admin.id), codeOK},
+		{"ID and handle", admin, append(le32(op.id), 1), command.BadLength},
+		{"administrator, another's by handle", admin, []byte{0, 0, 0, 0, 2}, command.OK},
+		{"own", admin, le32(admin.id), command.OK},
 	} {
-		if code, _ := test.c.command(NetFnApp, 0x3C, test.data...); code != test.want {
+		if code, _ := test.c.command(command.App, 0x3C, test.data...); code != test.want {
 			t.Errorf("%s: %v, want %v", test.name, code, test.want)
 		}
 	}
-	if out := op.send(op.next(request(1, NetFnApp, 0x01))); len(out) != 0 || b.table.count != 0 {
+	if out := op.send(op.next(request(1, command.App, 0x01))); len(out) != 0 || b.table.count != 0 {
 		t.Errorf("a closed session answers, %d sessions are counted", b.table.count)
 	}
 	// The answer was lost: the same command again gets it again, and no other.
-	if out := admin.send(admin.next(request(admin.rqSeq, NetFnApp, 0x3C, le32(admin.id)...))); len(out) == 0 {
+	if out := admin.send(admin.next(request(admin.rqSeq, command.App, 0x3C, le32(admin.id)...))); len(out) == 0 {
 		t.Error("a repeated Close Session is not answered")
 	}
-	if out := admin.send(admin.next(request(admin.rqSeq+1, NetFnApp, 0x3C, le32(admin.id)...))); len(out) != 0 {
+	if out := admin.send(admin.next(request(admin.rqSeq+1, command.App, 0x3C, le32(admin.id)...))); len(out) != 0 {
 		t.Error("a closed session takes a new command")
 	}
 	if r := admin.rakp3(); r[1] != statusInvalidSession {
@@ -310,7 +311,7 @@ func TestCloseSession(t *testing.T) {
 
 func TestSessionInfo(t *testing.T) {
 	b := newBMC(t)
-	c := b.console(t, "192.0.2.1:258").at(PrivilegeAdministrator)
+	c := b.console(t, "192.0.2.1:258").at(command.Administrator)
 	six := b.console(t, "[2001:db8::1]:7")
 	six.user, six.password = "reader", "readers-secret"
 	six.login()
@@ -320,21 +321,21 @@ func TestSessionInfo(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		data []byte
-		code completionCode
+		code command.Code
 		want []byte
 	}{
-		{"own", []byte{0}, codeOK, own},
-		{"first", []byte{1}, codeOK, own},
-		{"second", []byte{2}, codeOK, second},
-		{"third", []byte{3}, codeOK, none},
-		{"by handle", []byte{0xFE, 2}, codeOK, second},
-		{"no such handle", []byte{0xFE, 200}, codeOK, none},
-		{"by ID", append([]byte{0xFF}, le32(six.id)...), codeOK, second},
-		{"no such ID", append([]byte{0xFF}, le32(1)...), codeOK, none},
-		{"short", []byte{0xFE}, codeLength, nil},
-		{"long", []byte{1, 2}, codeLength, nil},
+		{"own", []byte{0}, command.OK, own},
+		{"first", []byte{1}, command.OK, own},
+		{"second", []byte{2}, command.OK, second},
+		{"third", []byte{3}, command.OK, none},
+		{"by handle", []byte{0xFE, 2}, command.OK, second},
+		{"no such handle", []byte{0xFE, 200}, command.OK, none},
+		{"by ID", append([]byte{0xFF}, le32(six.id)...), command.OK, second},
+		{"no such ID", append([]byte{0xFF}, le32(1)...), command.OK, none},
+		{"short", []byte{0xFE}, command.BadLength, nil},
+		{"long", []byte{1, 2}, command.BadLength, nil},
 	} {
-		code, got := c.command(NetFnApp, 0x3D, test.data...)
+		code, got := c.command(command.App, 0x3D, test.data...)
 		if code != test.code || !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, % X, want %v, % X", test.name, code, got, test.code, test.want)
 		}
@@ -345,7 +346,7 @@ func TestSessionFollowsItsConsole(t *testing.T) {
 	b := newBMC(t)
 	c := b.console(t, here).login()
 	c.w.from.addr = netip.MustParseAddrPort("192.0.2.1:4444") // a NAT has forgotten it
-	if code, got := c.command(NetFnApp, 0x3D, 0); code != codeOK || fmt.Sprint(got[16:]) != fmt.Sprint([]byte{0x5C, 0x11}) {
+	if code, got := c.command(command.App, 0x3D, 0); code != command.OK || fmt.Sprint(got[16:]) != fmt.Sprint([]byte{0x5C, 0x11}) {
 		t.Errorf("Get Session Info = %v, % X", code, got)
 	}
 }
@@ -353,7 +354,7 @@ func TestSessionFollowsItsConsole(t *testing.T) {
 func FuzzPacket(f *testing.F) {
 	b := newBMC(f)
 	c := b.console(f, here).login()
-	f.Add(c.next(request(1, NetFnApp, 0x01)))
+	f.Add(c.next(request(1, command.App, 0x01)))
 	f.Add(plain(0x10, openRequestOf(1, 4, 7, algorithms(17))))
 	for _, g := range golden {
 		f.Add(unhex(f, g.request))
@@ -374,12 +375,12 @@ func FuzzPacket(f *testing.F) {
 func FuzzSealed(f *testing.F) {
 	b := newBMC(f)
 	b.logins = newLimiter(1e9, 1e9)
-	c := b.console(f, here).at(PrivilegeAdministrator)
+	c := b.console(f, here).at(command.Administrator)
 	f.Add(byte(0), []byte{})
-	f.Add(byte(0), request(1, NetFnApp, 0x01))
-	f.Add(byte(0), request(1, NetFnGroup, 0x00, 0xDC))
-	f.Add(byte(0), request(1, NetFnApp, 0x3D, 0xFE, 1))
-	f.Add(byte(0), request(1, NetFnChassis, 0x09, 5, 0, 0))
+	f.Add(byte(0), request(1, command.App, 0x01))
+	f.Add(byte(0), request(1, command.Group, 0x00, 0xDC))
+	f.Add(byte(0), request(1, command.App, 0x3D, 0xFE, 1))
+	f.Add(byte(0), request(1, command.Chassis, 0x09, 5, 0, 0))
 	f.Add(byte(1), []byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		if len(body) > 900 {
@@ -387,7 +388,7 @@ func FuzzSealed(f *testing.F) {
 		}
 		c.t = t
 		if b.table.count == 0 { // it closed its own session
-			c.at(PrivilegeAdministrator)
+			c.at(command.Administrator)
 		}
 		if out := c.send(c.next(body)); len(out) > 0 {
 			c.unseal(out)

@@ -1,6 +1,10 @@
 package ipmi
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/nitrino/nitrino/ipmi/command"
+)
 
 // Numbers of RMCP and ASF 2.0 (DSP0136 section 3.2).
 const (
@@ -39,8 +43,6 @@ const (
 	// maxPacket is the longest datagram read or sent. IPMI over LAN messages
 	// are below 300 bytes; SOL packets carry at most 255 characters.
 	maxPacket = 1024
-
-	bmcAddr = 0x20 // the BMC's slave address (section 5.3)
 )
 
 // appendRMCP begins a packet of the IPMI class.
@@ -132,7 +134,7 @@ func appendSession(b []byte, payload byte, body []byte) []byte {
 
 // message is a request as section 13.8 frames it, IPMB's form without the bus.
 type message struct {
-	netFn  NetFn
+	netFn  command.NetFn
 	lun    byte // the responder's
 	rqAddr byte
 	rqSeq  byte // 6 bits
@@ -145,14 +147,14 @@ type message struct {
 // for another device than the BMC, or from what is no software (bit 0 of the
 // requester's address, section 5.5), gets no answer.
 func parseMessage(p []byte) (m message, ok bool) {
-	if len(p) < 7 || p[0] != bmcAddr || p[3]&1 == 0 {
+	if len(p) < 7 || p[0] != command.BMCAddr || p[3]&1 == 0 {
 		return m, false
 	}
 	if checksum(p[:3]) != 0 || checksum(p[3:]) != 0 {
 		return m, false
 	}
 	m = message{
-		netFn: NetFn(p[1] >> 2), lun: p[1] & 3,
+		netFn: command.NetFn(p[1] >> 2), lun: p[1] & 3,
 		rqAddr: p[3], rqSeq: p[4] >> 2, rqLUN: p[4] & 3,
 		cmd: p[5], data: p[6 : len(p)-1],
 	}
@@ -160,12 +162,12 @@ func parseMessage(p []byte) (m message, ok bool) {
 }
 
 // appendResponse frames the answer to m.
-func appendResponse(b []byte, m *message, code completionCode, data []byte) []byte {
+func appendResponse(b []byte, m *message, code command.Code, data []byte) []byte {
 	at := len(b)
 	b = append(b, m.rqAddr, byte(m.netFn+1)<<2|m.rqLUN)
 	b = append(b, -checksum(b[at:]))
 	at = len(b)
-	b = append(b, bmcAddr, m.rqSeq<<2|m.lun, m.cmd, byte(code))
+	b = append(b, command.BMCAddr, m.rqSeq<<2|m.lun, m.cmd, byte(code))
 	b = append(b, data...)
 	return append(b, -checksum(b[at:]))
 }

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/nitrino/nitrino/ipmi/command"
 )
 
 // maxWaiting bounds the commands that wait at once, in all.
@@ -32,7 +34,7 @@ type worker struct {
 	body    [maxPacket]byte
 	reply   [maxPacket]byte
 	from    peer
-	call    call
+	call    command.Call
 	verdict verdict
 	tasks   sync.WaitGroup // commands that wait
 }
@@ -45,8 +47,8 @@ func (w *worker) finish() {
 		w.s.accounts.SecretResult(w.verdict.attempt, w.verdict.ok)
 		w.verdict = verdict{}
 	}
-	if f := w.call.after; f != nil {
-		w.call.after = nil
+	if f := w.call.After; f != nil {
+		w.call.After = nil
 		f()
 	}
 }
@@ -112,12 +114,12 @@ func (w *worker) sessionless(p []byte, now time.Time) []byte {
 	if !ok {
 		return nil
 	}
-	w.call = call{reply: w.reply[:0], now: now}
+	w.call = command.Call{Reply: w.reply[:0], Now: now}
 	cmd, code := w.s.find(&m, nil)
 	if cmd != nil {
 		code = w.s.perform(cmd, &w.call, &m)
 	}
-	return appendResponse(w.body[:0], &m, code, w.call.reply)
+	return appendResponse(w.body[:0], &m, code, w.call.Reply)
 }
 
 // inSession opens a session's packet and answers what is in it. In a session
@@ -166,53 +168,53 @@ func (w *worker) command(x *session, p []byte, now time.Time) []byte {
 	if !known.running {
 		*known = reply{}
 	}
-	w.call = call{reply: w.reply[:0], now: now, session: x}
+	w.call = command.Call{Reply: w.reply[:0], Now: now, Session: x}
 	cmd, code := w.s.find(&m, x)
 	switch {
 	case cmd == nil:
-	case cmd.Conduct == Reads:
+	case cmd.Conduct == command.Reads:
 		code = w.s.perform(cmd, &w.call, &m)
 	case known.running: // another command: its number is to be kept for that one
-		code = codeBusy
-	case cmd.Conduct == Changes:
-		w.call.origin = x.origin()
+		code = command.Busy
+	case cmd.Conduct == command.Changes:
+		w.call.Origin = x.origin()
 		known.begin(&m, w.s.seed)
 		code = w.s.perform(cmd, &w.call, &m)
-		known.finish(now, code, w.call.reply)
+		known.finish(now, code, w.call.Reply)
 	case w.s.waiting >= maxWaiting:
-		code = codeBusy
+		code = command.Busy
 	default:
 		known.begin(&m, w.s.seed)
 		w.wait(x, cmd, m, now)
 		return nil
 	}
-	return w.answer(x, &m, code, w.call.reply)
+	return w.answer(x, &m, code, w.call.Reply)
 }
 
-func (w *worker) answer(x *session, m *message, code completionCode, data []byte) []byte {
+func (w *worker) answer(x *session, m *message, code command.Code, data []byte) []byte {
 	return x.seal(w.out[:0], payloadIPMI, appendResponse(w.body[:0], m, code, data))
 }
 
 // wait runs a command that may take its time. The lock is held.
-func (w *worker) wait(x *session, cmd *Command, m message, now time.Time) {
+func (w *worker) wait(x *session, cmd *command.Command, m message, now time.Time) {
 	s := w.s
 	m.data = append([]byte(nil), m.data...)
-	c := call{now: now, origin: x.origin()}
+	c := command.Call{Now: now, Origin: x.origin()}
 	s.waiting++
 	w.tasks.Go(func() {
 		code := s.perform(cmd, &c, &m)
-		if code == codeBusy || code == codeUnspecified {
-			s.log.Info("IPMI command refused", "command", cmd.Name, "code", code, "origin", c.origin.String())
+		if code == command.Busy || code == command.Unspecified {
+			s.log.Info("IPMI command refused", "command", cmd.Name, "code", code, "origin", c.Origin.String())
 		}
 		s.mu.Lock()
 		s.waiting--
-		x.replies[m.rqSeq].finish(time.Now(), code, c.reply)
-		packet := x.seal(make([]byte, 0, maxPacket), payloadIPMI, appendResponse(nil, &m, code, c.reply))
+		x.replies[m.rqSeq].finish(time.Now(), code, c.Reply)
+		packet := x.seal(make([]byte, 0, maxPacket), payloadIPMI, appendResponse(nil, &m, code, c.Reply))
 		to := x.peer
 		s.mu.Unlock()
 		to.via.send(packet, &to)
-		if c.after != nil {
-			c.after()
+		if c.After != nil {
+			c.After()
 		}
 	})
 }
