@@ -21,6 +21,9 @@ const (
 	BootPXE       BootTarget = "Pxe"
 	BootDisk      BootTarget = "Hdd"
 	BootCD        BootTarget = "Cd"
+	BootUSB       BootTarget = "Usb"
+	BootFloppy    BootTarget = "Floppy"
+	BootDiags     BootTarget = "Diags"
 	BootUEFIHTTP  BootTarget = "UefiHttp"
 	BootBIOSSetup BootTarget = "BiosSetup"
 )
@@ -153,6 +156,40 @@ func (b *Boot) Set(o BootOverride, from Origin) error {
 		}
 		b.events.Add(Event{Kind: "boot.override", Origin: from, Message: msg})
 	}
+	return nil
+}
+
+// Extend gives an override that has an end another one; zero: it has none from
+// now on. Where there is no such override it does nothing. When it returns nil
+// the end is on the disk.
+func (b *Boot) Extend(expires time.Time, from Origin) error {
+	b.setting.Lock()
+	defer b.setting.Unlock()
+	b.mu.Lock()
+	old := b.now.Expires
+	if b.get().Target == BootDefault || old.IsZero() || old.Equal(expires) {
+		b.mu.Unlock()
+		return nil
+	}
+	// At once, so that it cannot end while the disk is waited for.
+	b.now.Expires = expires
+	now := b.now
+	b.mu.Unlock()
+	err := b.db.PutJSON(bootBucket, bootKey, now)
+	if err != nil {
+		b.mu.Lock()
+		b.now.Expires = old
+		b.mu.Unlock()
+	}
+	b.poke() // run has another end to wait for
+	if err != nil {
+		return err
+	}
+	msg := "The boot override lasts until a boot uses it."
+	if !expires.IsZero() {
+		msg = fmt.Sprintf("The boot override lasts %v from now on.", time.Until(expires).Round(time.Second))
+	}
+	b.events.Add(Event{Kind: "boot.override", Origin: from, Message: msg})
 	return nil
 }
 

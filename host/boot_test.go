@@ -339,3 +339,57 @@ func TestBootAsRunEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestBootExtend(t *testing.T) {
+	withBoot(t, func(t *testing.T, r *rig, s *fakeSelector) {
+		b := r.h.Boot
+		extend := func(end time.Time) {
+			t.Helper()
+			if err := b.Extend(end, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := func(when string, target BootTarget) {
+			t.Helper()
+			synctest.Wait()
+			if got := b.Get().Target; got != target {
+				t.Errorf("%s: got %s, want %s", when, got, target)
+			}
+		}
+		set := func(expires time.Time) {
+			t.Helper()
+			if err := b.Set(BootOverride{Target: BootPXE, Expires: expires}, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		extend(time.Now().Add(time.Hour)) // there is none
+		want("none", BootDefault)
+		set(time.Time{})
+		extend(time.Now().Add(time.Second)) // it has no end
+		time.Sleep(time.Hour)
+		want("without an end", BootPXE)
+		set(time.Now().Add(time.Minute))
+		time.Sleep(59 * time.Second)
+		before := r.h.Events.Last()
+		extend(time.Now().Add(time.Minute))
+		time.Sleep(59 * time.Second)
+		want("extended", BootPXE)
+		extend(time.Time{})
+		r.wantTold(before, "boot.override", "boot.override")
+		time.Sleep(time.Hour)
+		want("without an end now", BootPXE)
+		r.crash(false)
+		b = r.h.Boot
+		want("after a crash", BootPXE)
+		set(time.Now().Add(time.Minute))
+		extend(time.Now().Add(10 * time.Second))
+		time.Sleep(11 * time.Second)
+		want("shortened", BootDefault)
+		extend(time.Now().Add(time.Hour)) // it is over
+		want("over", BootDefault)
+		set(time.Now().Add(time.Minute))
+		r.must(PowerOn)
+		extend(time.Now().Add(time.Hour))
+		want("used", BootDefault)
+	})
+}

@@ -19,6 +19,9 @@ var (
 	ErrSuperseded = errors.New("replaced by a later request")
 	// ErrStopped: the board's software is stopping.
 	ErrStopped = errors.New("the power service is not running")
+	// ErrNotSet: the watchdog timer was never set, so nobody knows what it is
+	// to do.
+	ErrNotSet = errors.New("the watchdog timer was never set")
 	// ErrInvalid: the request's values are not of the kind it takes.
 	ErrInvalid = errors.New("invalid value")
 )

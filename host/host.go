@@ -22,6 +22,14 @@ type Host struct {
 	Identify *Identify
 	// Events is the one event log.
 	Events *Events
+	// Sensors measure the host and what is around it; there may be none.
+	Sensors *Sensors
+	// Meter tells what the host draws; nil where nothing measures it.
+	Meter *Meter
+	// Watchdog is the timer that deals with a host that hangs.
+	Watchdog *Watchdog
+	// Inventory is the memory with the host's FRU information.
+	Inventory *Inventory
 	// Identity says which board and which host these are.
 	Identity Identity
 	// UUID names the host (SMBIOS byte order is up to each front-end). It is
@@ -61,9 +69,18 @@ func New(parts Parts, opt Options) (*Host, error) {
 	if parts.IDLight != nil {
 		h.Identify = &Identify{line: parts.IDLight, events: opt.Events}
 	}
+	h.Inventory = newInventory(parts.FRU, opt)
+	h.Watchdog = newWatchdog(opt.Events)
 	var err error
-	h.Power, err = newPower(parts, h.Boot, opt)
-	return h, err
+	if h.Power, err = newPower(parts, h.Boot, h.Watchdog, opt); err != nil {
+		return nil, err
+	}
+	h.Watchdog.power = h.Power
+	if h.Sensors, err = newSensors(parts.Sensors, h.Power, opt); err != nil {
+		return nil, err
+	}
+	h.Meter = newMeter(h.Sensors, h.Power, opt)
+	return h, nil
 }
 
 // loadUUID reads the host's UUID, made at random (RFC 9562 version 4) once.
@@ -98,6 +115,10 @@ func (h *Host) Run(ctx context.Context) error {
 	}
 	if h.Identify != nil {
 		h.Identify.begin()
+	}
+	tasks.Go(func() { h.Watchdog.run(ctx) })
+	if len(h.Sensors.list) > 0 {
+		tasks.Go(func() { h.Sensors.run(ctx, h.Meter) })
 	}
 	err := h.Power.run(ctx)
 	cancel()

@@ -22,6 +22,8 @@ type Power struct {
 	log               *slog.Logger
 	savePolicy        func(RestorePolicy, Origin) error
 	saver             *saver
+	hours             *hours
+	watchdog          *Watchdog
 
 	mu      sync.Mutex
 	cfg     PowerConfig
@@ -64,11 +66,11 @@ type signal struct {
 	debounce *time.Timer
 }
 
-func newPower(parts Parts, boot *Boot, opt Options) (*Power, error) {
+func newPower(parts Parts, boot *Boot, watchdog *Watchdog, opt Options) (*Power, error) {
 	p := &Power{
 		parts: parts, boot: boot, events: opt.Events, log: opt.Log, savePolicy: opt.SaveRestorePolicy,
 		cfg: opt.Power, changed: make(chan struct{}), state: StateUnknown, since: time.Now(),
-		saver: newSaver(opt.Store),
+		saver: newSaver(opt.Store), hours: newHours(opt.Store, opt.Events), watchdog: watchdog,
 	}
 	for _, b := range []struct {
 		to   **button
@@ -124,8 +126,20 @@ func (p *Power) status() PowerStatus {
 		Fault:        p.fault,
 		OnByCommand:  p.rec.OnByCommand,
 		RestartCause: p.rec.Cause,
+		RestartVia:   p.rec.Via,
 		Restore:      p.cfg.Restore,
 	}
+}
+
+// onFor says whether the host has been on for d, as far as its light tells; a
+// sleeping one is not. Where none is wired it may be on, and counts as such.
+func (p *Power) onFor(d time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parts.PowerLED == nil {
+		return true
+	}
+	return p.led.known && p.led.good && p.state != StateAsleep && time.Since(p.led.goodAt) >= d
 }
 
 // Wait blocks until Status differs from old, or ctx ends.
@@ -194,6 +208,10 @@ func (p *Power) setState(s PowerState) {
 	}
 	p.state, p.since = s, time.Now()
 	p.broadcast()
+	p.hours.enter(s)
+	if s == StateOff || s == StateAsleep {
+		p.watchdog.hostGone()
+	}
 	switch s {
 	case StateOn, StateOff, StateAsleep:
 		if p.rec.Asleep != (s == StateAsleep) {

@@ -199,7 +199,8 @@ func (p *Power) cameOn(owed Cause, from Origin) {
 		owed = CauseUnknown
 	}
 	cause, from := p.takeCause(owed, from)
-	p.rec.Cause, p.rec.OnByCommand = cause, cause == CauseCommand
+	p.explain(cause, from)
+	p.rec.OnByCommand = cause == CauseCommand
 	p.rec.Lost, p.rec.Failed = false, false
 	p.fault = false
 	p.lastPress = time.Time{} // a press before the start is not one to shut down
@@ -213,12 +214,21 @@ func (p *Power) cameOn(owed Cause, from Origin) {
 	}
 }
 
+// explain notes why the host started or restarted.
+func (p *Power) explain(cause Cause, from Origin) {
+	p.rec.Cause, p.rec.Via = cause, ""
+	if cause == CauseCommand && from != hostItself {
+		p.rec.Via = from.Via
+	}
+}
+
 // restarted notes that the host has started again without losing power.
 func (p *Power) restarted(from Origin) {
 	cause, from := p.takeCause(CauseSoftReset, from)
-	p.rec.Cause = cause
+	p.explain(cause, from)
 	p.lastPress = time.Time{} // what runs now has not seen it
 	p.save()
+	p.watchdog.hostRestarted()
 	p.used()
 	e := Event{Kind: "power.restarted", Origin: from, Message: fmt.Sprintf("The host restarted; cause: %s.", cause)}
 	if cause == CauseCommand || cause == CauseWatchdog {

@@ -190,5 +190,8 @@ type PowerStatus struct {
 	OnByCommand bool
 	// RestartCause is why the host last started or restarted.
 	RestartCause Cause
-	Restore      RestorePolicy
+	// RestartVia is the front-end (Origin.Via) of the command that was the
+	// cause; empty where it was none, or nobody remembers.
+	RestartVia string
+	Restore    RestorePolicy
 }

@@ -26,9 +26,10 @@ type record struct {
 	// Lost: the power failed and the policy has not been asked yet.
 	Lost bool `json:"lost,omitempty"`
 
-	Cause       Cause `json:"cause"`
-	OnByCommand bool  `json:"on_by_command"`
-	ACFailed    bool  `json:"ac_failed"`
+	Cause       Cause  `json:"cause"`
+	Via         string `json:"via,omitempty"` // of a command that is Cause
+	OnByCommand bool   `json:"on_by_command"`
+	ACFailed    bool   `json:"ac_failed"`
 }
 
 const (
@@ -150,6 +151,7 @@ func (p *Power) wentOff() {
 	going := p.rec.Going
 	p.causes, p.lastPress = nil, time.Time{}
 	p.rec.ACFailed, p.rec.Failed, p.rec.Going = false, false, ""
+	p.watchdog.hostGone() // the state may not say so: it may be coming on again
 	switch {
 	case p.rec.Lost: // lostAC has told
 		p.rec.ACFailed = true

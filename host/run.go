@@ -25,6 +25,7 @@ func (p *Power) run(ctx context.Context) error {
 
 	var workers sync.WaitGroup
 	workers.Go(func() { p.saver.run(ctx, p.log) })
+	workers.Go(func() { p.hours.run(ctx, p.log) })
 	for _, w := range []struct {
 		name string
 		in   Sense
@@ -64,7 +65,7 @@ func (p *Power) run(ctx context.Context) error {
 	for _, b := range p.buttons() {
 		errs = append(errs, b.release())
 	}
-	return errors.Join(append(errs, p.saver.flush())...)
+	return errors.Join(append(errs, p.saver.flush(), p.hours.save())...)
 }
 
 func (p *Power) buttons() []*button {

@@ -1,0 +1,144 @@
+package host
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nitrino/nitrino/internal/store"
+)
+
+// Inventory is the memory with the FRU information of the host: who made it,
+// its serial number. Its form is the front-ends' (IPMI Platform Management FRU
+// Information Storage Definition).
+type Inventory struct {
+	mem     Memory
+	events  *Events
+	changed atomic.Uint64
+
+	mu   sync.Mutex
+	data []byte // what mem has; nil: it was not read
+	// last is when and by whom it was last written.
+	last time.Time
+	by   Origin
+}
+
+const (
+	// inventorySize is that of an inventory without a memory of its own.
+	inventorySize = 2048
+	// inventoryBurst is the longest pause between two writes of one burst.
+	inventoryBurst = 10 * time.Second
+	inventoryKey   = "inventory"
+)
+
+func newInventory(mem Memory, opt Options) *Inventory {
+	if mem == nil {
+		mem = storedMemory{opt.Store}
+	}
+	return &Inventory{mem: mem, events: opt.Events}
+}
+
+// Size is how many bytes there are.
+func (i *Inventory) Size() int { return i.mem.Size() }
+
+// Read returns a copy of all of them. It waits for the memory the first time,
+// and after an error.
+func (i *Inventory) Read() ([]byte, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	err := i.read()
+	return slices.Clone(i.data), err
+}
+
+// read reads what was not yet, with i.mu held.
+func (i *Inventory) read() error {
+	if i.data != nil {
+		return nil
+	}
+	data := make([]byte, i.mem.Size())
+	if n, err := i.mem.ReadAt(data, 0); n < len(data) { // io.EOF at the very end is no error
+		return fmt.Errorf("reading the inventory: %w", err)
+	}
+	i.data = data
+	return nil
+}
+
+// WriteAt writes p to off; it is on the medium when WriteAt returns nil. It
+// answers ErrInvalid for what is beyond Size.
+func (i *Inventory) WriteAt(p []byte, off int, from Origin) error {
+	if off < 0 || off > i.mem.Size() || len(p) > i.mem.Size()-off {
+		return fmt.Errorf("%d bytes at %d of the inventory's %d: %w", len(p), off, i.mem.Size(), ErrInvalid)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if err := i.read(); err != nil {
+		return err
+	}
+	if bytes.Equal(i.data[off:off+len(p)], p) {
+		return nil
+	}
+	i.changed.Add(1)
+	if _, err := i.mem.WriteAt(p, int64(off)); err != nil {
+		i.data = nil // nobody knows what was written
+		return fmt.Errorf("writing the inventory: %w", err)
+	}
+	copy(i.data[off:], p)
+	now := time.Now()
+	if i.last.IsZero() || now.Sub(i.last) > inventoryBurst || i.by != from {
+		i.events.Add(Event{Kind: "inventory.changed", Origin: from, Message: "The inventory of the host was written."})
+	}
+	i.last, i.by = now, from
+	return nil
+}
+
+// Blank says whether nobody has written it yet: every byte is 0, or every one
+// FFh. It is false where it cannot be read.
+func (i *Inventory) Blank() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.read() != nil || len(i.data) == 0 {
+		return false
+	}
+	first := i.data[0]
+	return (first == 0 || first == 0xFF) && bytes.Count(i.data, []byte{first}) == len(i.data)
+}
+
+// Changed counts the writes that changed, or may have changed, a byte.
+func (i *Inventory) Changed() uint64 { return i.changed.Load() }
+
+// storedMemory is a memory kept in the store.
+type storedMemory struct {
+	db *store.Store
+}
+
+func (m storedMemory) Size() int { return inventorySize }
+
+func (m storedMemory) ReadAt(p []byte, off int64) (int, error) {
+	data, err := m.load()
+	if err != nil {
+		return 0, err
+	}
+	return bytes.NewReader(data).ReadAt(p, off)
+}
+
+func (m storedMemory) WriteAt(p []byte, off int64) (int, error) {
+	data, err := m.load()
+	if err != nil {
+		return 0, err
+	}
+	n := copy(data[off:], p)
+	return n, m.db.Update(func(t store.Tx) error { return t.Put(hostBucket, []byte(inventoryKey), data) })
+}
+
+// load returns the bytes kept, zeros where there are none.
+func (m storedMemory) load() ([]byte, error) {
+	data := make([]byte, inventorySize)
+	err := m.db.View(func(t store.Tx) error {
+		copy(data, t.Get(hostBucket, []byte(inventoryKey)))
+		return nil
+	})
+	return data, err
+}
