@@ -20,10 +20,12 @@ const (
 )
 
 // A Report is one line of the audit trail. The kinds are auth.login,
-// auth.failed, auth.locked, auth.unlocked, auth.flood, auth.user-created,
-// auth.user-deleted, auth.user-enabled, auth.user-disabled, auth.role-changed,
-// auth.password-changed, auth.keys-changed, auth.ipmi-secret-changed,
-// auth.ipmi-secret-removed, auth.ipmi-secret-lost and auth.user-damaged.
+// auth.failed, auth.locked, auth.unlocked, auth.flood, auth.privilege,
+// auth.user-created, auth.user-deleted, auth.user-renamed, auth.user-enabled,
+// auth.user-disabled, auth.role-changed, auth.password-changed,
+// auth.keys-changed, auth.ipmi-secret-changed, auth.ipmi-secret-removed,
+// auth.ipmi-secret-lost, auth.ipmi-access-changed, auth.change-refused and
+// auth.user-damaged.
 type Report struct {
 	Kind    string
 	Level   Level
@@ -37,7 +39,7 @@ type Report struct {
 const (
 	// loginQuiet: logins of the same user by the same way from the same source
 	// are one login until there was none for so long. A script that polls
-	// makes one line.
+	// makes one line. Raises of an IPMI session's privilege are told likewise.
 	loginQuiet = 15 * time.Minute
 	maxLogins  = 256
 	// A burst of failures and locks is listed one by one, then one per
@@ -62,6 +64,7 @@ type auditor struct {
 type login struct {
 	via, name string
 	source    netip.Addr
+	level     string // of a privilege raise; empty: the login itself
 }
 
 func newAuditor(report func(Report), log *slog.Logger, later func(time.Duration, func()) *time.Timer) *auditor {
@@ -114,12 +117,27 @@ func (d *auditor) summary() {
 
 // login reports a login, once for a row of them.
 func (d *auditor) login(t Attempt) {
-	if !d.isNew(login{t.Via, t.Name, sourceOf(t.Source)}) {
+	if !d.isNew(login{via: t.Via, name: t.Name, source: sourceOf(t.Source)}) {
 		d.log.Debug("login again", "via", t.Via, "user", t.Name, "source", t.Source)
 		return
 	}
-	d.say(Report{Kind: "auth.login", Level: OK, Message: fmt.Sprintf("User %s logged in.", printable(t.Name)),
-		Via: t.Via, User: printable(t.Name), Source: sourceText(t.Source)})
+	d.say(Report{Kind: "auth.login", Level: OK, Message: fmt.Sprintf("User %s logged in.", printable(t.Name))}.by(t))
+}
+
+// privilege reports a raised privilege, once for a row of them.
+func (d *auditor) privilege(t Attempt, level string) {
+	if !d.isNew(login{via: t.Via, name: t.Name, source: sourceOf(t.Source), level: level}) {
+		d.log.Debug("privilege again", "via", t.Via, "user", t.Name, "source", t.Source, "level", level)
+		return
+	}
+	d.say(Report{Kind: "auth.privilege", Level: OK,
+		Message: fmt.Sprintf("The session of user %s was raised to %s.", printable(t.Name), printable(level))}.by(t))
+}
+
+// by fills in who did it.
+func (r Report) by(t Attempt) Report {
+	r.Via, r.User, r.Source = t.Via, printable(t.Name), sourceText(t.Source)
+	return r
 }
 
 func (d *auditor) isNew(l login) bool {

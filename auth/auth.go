@@ -56,12 +56,22 @@ type User struct {
 	Name    string
 	Role    Role
 	Enabled bool
+	// Number is the user's IPMI user ID, MinNumber to MaxNumber: no two users
+	// have the same, and a user's never changes. Create gives the lowest free
+	// one where it is 0.
+	Number int
 	// IPMI tells that the user has an IPMI secret that can be used.
 	IPMI bool
+	// IPMISecretSize is 16 or 20 where the secret was set as one of that many
+	// bytes, which IPMI remembers; else 0.
+	IPMISecretSize int
+	// IPMIAccess narrows what the user may do over IPMI.
+	IPMIAccess IPMIAccess
 	// Keys are the SSH public keys, as authorized_keys lines.
 	Keys []string
-	// IPMIVersion changes when the IPMI secret, the role or Enabled does: an
-	// IPMI session that began under another one is to end.
+	// IPMIVersion changes when the IPMI secret, the name, the role, Enabled or
+	// what of IPMIAccess a session rests on does: an IPMI session that began
+	// under another one is to end.
 	IPMIVersion uint64
 
 	// version is of the record that this was read from; NewSession refuses a
@@ -88,14 +98,15 @@ var (
 	ErrBusy = errors.New("too many logins at once")
 	// ErrNotFound: no such user.
 	ErrNotFound = errors.New("no such user")
-	// ErrExists: the name is taken.
+	// ErrExists: the name or the number is taken.
 	ErrExists = errors.New("the user exists")
 	// ErrInvalid: a name, password, secret, key, role or setting breaks a rule.
 	ErrInvalid = errors.New("invalid value")
 	// ErrFull: there are MaxUsers users.
 	ErrFull = errors.New("no room for another user")
-	// ErrLastAdministrator: nobody would be left to manage the board.
-	ErrLastAdministrator = errors.New("the last enabled administrator must stay")
+	// ErrLastAdministrator: nobody would be left to manage the board, or nobody
+	// who can log in.
+	ErrLastAdministrator = errors.New("the last enabled administrator must stay, and be able to log in")
 )
 
 // Options are what Open needs.

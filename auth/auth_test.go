@@ -208,20 +208,34 @@ func TestUserChanges(t *testing.T) {
 		{"empty password", func() error { return b.SetPassword("bob", "", boss) }, ErrInvalid, ""},
 		{"short secret", func() error { return b.SetIPMISecret("bob", "short", boss) }, ErrInvalid, ""},
 		{"bad keys", func() error { return b.SetKeys("bob", []string{"no key"}, boss) }, ErrInvalid, ""},
-		{"last administrator deleted", func() error { return b.Delete("root", boss) }, ErrLastAdministrator, ""},
-		{"last administrator demoted", func() error { return b.SetRole("root", Operator, boss) }, ErrLastAdministrator, ""},
-		{"last administrator disabled", func() error { return b.SetEnabled("root", false, boss) }, ErrLastAdministrator, ""},
+		{"last administrator deleted", func() error { return b.Delete("root", boss) }, ErrLastAdministrator, "auth.change-refused"},
+		{"last administrator demoted", func() error { return b.SetRole("root", Operator, boss) }, ErrLastAdministrator, "auth.change-refused"},
+		{"last administrator disabled", func() error { return b.SetEnabled("root", false, boss) }, ErrLastAdministrator, "auth.change-refused"},
 		{"same role", func() error { return b.SetRole("bob", ReadOnly, boss) }, nil, ""},
 		{"same state", func() error { return b.SetEnabled("bob", true, boss) }, nil, ""},
 		{"no secret to remove", func() error { return b.SetIPMISecret("bob", "", boss) }, nil, ""},
 		{"new role", func() error { return b.SetRole("bob", Administrator, boss) }, nil, "auth.role-changed"},
 		{"one of two administrators disabled", func() error { return b.SetEnabled("bob", false, boss) }, nil, "auth.user-disabled"},
-		{"the other, enabled one demoted", func() error { return b.SetRole("root", Operator, boss) }, ErrLastAdministrator, ""},
+		{"the other, enabled one demoted", func() error { return b.SetRole("root", Operator, boss) }, ErrLastAdministrator, "auth.change-refused"},
 		{"enabled", func() error { return b.SetEnabled("bob", true, boss) }, nil, "auth.user-enabled"},
 		{"password", func() error { return b.SetPassword("bob", bad, boss) }, nil, "auth.password-changed"},
 		{"secret", func() error { return b.SetIPMISecret("bob", good, boss) }, nil, "auth.ipmi-secret-changed"},
+		{"the same secret", func() error { return b.SetIPMISecret("bob", good, boss) }, nil, ""},
+		{"the same secret as one of 16", func() error { return b.SetIPMISecretSize("bob", good, 16, boss) }, nil, "auth.ipmi-secret-changed"},
+		{"secret of another size", func() error { return b.SetIPMISecretSize("bob", good, 8, boss) }, ErrInvalid, ""},
+		{"secret too long for its size", func() error { return b.SetIPMISecretSize("bob", "17 characters now", 16, boss) }, ErrInvalid, ""},
+		{"IPMI access", func() error { return b.SetIPMIAccess("bob", IPMIAccess{NoSOL: true}, boss) }, nil, "auth.ipmi-access-changed"},
+		{"the same IPMI access", func() error { return b.SetIPMIAccess("bob", IPMIAccess{NoSOL: true}, boss) }, nil, ""},
+		{"bad IPMI limit", func() error { return b.SetIPMIAccess("bob", IPMIAccess{Limit: "all"}, boss) }, ErrInvalid, ""},
+		{"bad session limit", func() error { return b.SetIPMIAccess("bob", IPMIAccess{SessionLimit: 16}, boss) }, ErrInvalid, ""},
+		{"IPMI access of nobody", func() error { return b.SetIPMIAccess("eve", IPMIAccess{}, boss) }, ErrNotFound, ""},
 		{"keys", func() error { return b.SetKeys("bob", []string{ed25519Line}, boss) }, nil, "auth.keys-changed"},
+		{"name taken", func() error { return b.Rename("bob", "root", boss) }, ErrExists, ""},
+		{"bad name", func() error { return b.Rename("bob", "b b", boss) }, ErrInvalid, ""},
+		{"name of nobody", func() error { return b.Rename("eve", "adam", boss) }, ErrNotFound, ""},
+		{"same name", func() error { return b.Rename("bob", "bob", boss) }, nil, ""},
 		{"one of two administrators deleted", func() error { return b.Delete("root", boss) }, nil, "auth.user-deleted"},
+		{"name", func() error { return b.Rename("bob", "robert", boss) }, nil, "auth.user-renamed"},
 	} {
 		changed := b.Changed()
 		if err := c.do(); !errors.Is(err, c.want) {
@@ -232,11 +246,11 @@ func TestUserChanges(t *testing.T) {
 		}
 		select {
 		case <-changed:
-			if c.kind == "" {
+			if c.kind == "" || c.want != nil {
 				t.Errorf("%s: Changed without a change", c.what)
 			}
 		default:
-			if c.kind != "" {
+			if c.kind != "" && c.want == nil {
 				t.Errorf("%s: Changed did not tell", c.what)
 			}
 		}
@@ -244,17 +258,22 @@ func TestUserChanges(t *testing.T) {
 
 	// All of it is on the disk.
 	b.reopen(testKey)
-	want := User{Name: "bob", Role: Administrator, Enabled: true, IPMI: true, Keys: []string{ed25519Line}}
+	want := User{Name: "robert", Role: Administrator, Enabled: true, Number: 3, IPMI: true, IPMISecretSize: 16,
+		IPMIAccess: IPMIAccess{NoSOL: true}, Keys: []string{ed25519Line}}
 	got := b.Users()
 	if len(got) != 1 {
-		t.Fatalf("got users %v, want only bob", got)
+		t.Fatalf("got users %v, want only robert", got)
 	}
 	got[0].version, got[0].IPMIVersion = 0, 0
 	if fmt.Sprint(got[0]) != fmt.Sprint(want) {
 		t.Errorf("after a restart: got %v, want %v", got[0], want)
 	}
-	b.want("bob", here, bad, nil)
-	b.want("bob", elsewhere, good, ErrDenied)
+	b.want("robert", here, bad, nil)
+	b.want("robert", elsewhere, good, ErrDenied)
+	b.want("bob", elsewhere, bad, ErrDenied)
+	if !b.CheckIPMISecret("robert", good) {
+		t.Error("the IPMI secret did not survive the new name")
+	}
 }
 
 func TestReportTellsWho(t *testing.T) {

@@ -42,17 +42,22 @@ type record struct {
 	Keys     []string `json:"keys,omitempty"`     // authorized_keys lines
 	IPMI     []byte   `json:"ipmi,omitempty"`     // the sealed IPMI secret
 
+	Number     int        `json:"number,omitempty"`    // 0 only before load gave one
+	SecretSize int        `json:"ipmi_size,omitempty"` // User.IPMISecretSize
+	Access     IPMIAccess `json:"ipmi_access,omitzero"`
+
 	hash    phc               // of Password
 	digests [MaxKeys][32]byte // of Keys
 	secret  [MaxIPMISecret]byte
 	opened  bool   // secret is there
-	version uint64 // changes with password, role and Enabled
+	version uint64 // changes with name, password, role and Enabled
 
-	ipmiVersion uint64 // changes with IPMI, role and Enabled
+	ipmiVersion uint64 // User.IPMIVersion
 }
 
 func (r *record) user() User {
-	return User{Name: r.Name, Role: r.Role, Enabled: r.Enabled, IPMI: r.opened,
+	return User{Name: r.Name, Role: r.Role, Enabled: r.Enabled, Number: r.Number,
+		IPMI: r.opened, IPMISecretSize: r.SecretSize, IPMIAccess: r.Access,
 		Keys: slices.Clone(r.Keys), IPMIVersion: r.ipmiVersion, version: r.version}
 }
 
@@ -65,6 +70,17 @@ func decodeRecord(name string, raw []byte) (*record, error) {
 	}
 	if r.Name != name {
 		return nil, fmt.Errorf("%w: name %q in the record of %q", ErrInvalid, r.Name, name)
+	}
+	// What only IPMI looks at keeps nobody from SSH and Redfish: a number that
+	// cannot be is given anew, and access that is not understood is none.
+	if checkNumber(r.Number) != nil {
+		r.Number = 0
+	}
+	if checkSecretSize(r.SecretSize) != nil {
+		r.SecretSize = 0
+	}
+	if r.Access.validate() != nil {
+		r.Access = IPMIAccess{Limit: NoIPMI}
 	}
 	if err := r.derive(); err != nil {
 		return nil, err
@@ -79,6 +95,9 @@ func (r *record) derive() error {
 	}
 	if r.Role.rank() == 0 {
 		return fmt.Errorf("%w: role %q", ErrInvalid, r.Role)
+	}
+	if err := r.Access.validate(); err != nil {
+		return err
 	}
 	r.hash = phc{}
 	if r.Password != "" {

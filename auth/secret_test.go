@@ -291,6 +291,13 @@ func TestIPMIVersion(t *testing.T) {
 		{"same role", func() error { return b.SetRole("bob", ReadOnly, boss) }, false, false},
 		{"disabled", func() error { return b.SetEnabled("bob", false, boss) }, true, true},
 		{"enabled", func() error { return b.SetEnabled("bob", true, boss) }, true, true},
+		{"IPMI limit", func() error { return b.SetIPMIAccess("bob", IPMIAccess{Limit: NoIPMI}, boss) }, true, false},
+		{"no messaging", func() error { return b.SetIPMIAccess("bob", IPMIAccess{NoMessaging: true}, boss) }, true, false},
+		{"no console", func() error { return b.SetIPMIAccess("bob", IPMIAccess{NoSOL: true}, boss) }, true, false},
+		{"what open sessions do not rest on", func() error {
+			return b.SetIPMIAccess("bob", IPMIAccess{NoSOL: true, LinkAuth: true, SessionLimit: 3}, boss)
+		}, false, false},
+		{"the same IPMI secret", func() error { return b.SetIPMISecretSize("bob", "second secret", 20, boss) }, false, false},
 		{"SSH keys", func() error { return b.SetKeys("bob", []string{ed25519Line}, boss) }, false, false},
 		{"another user", func() error { return b.SetPassword("root", good, boss) }, false, false},
 		{"IPMI secret removed", func() error { return b.SetIPMISecret("bob", "", boss) }, true, false},
@@ -326,6 +333,7 @@ func FuzzRecord(f *testing.F) {
 	}
 	f.Add("root", raw)
 	f.Add("a", []byte(`{"name":"a","role":"ReadOnly","password":"$argon2id$","keys":[""],"ipmi":"AAAA"}`))
+	f.Add("a", []byte(`{"name":"a","role":"ReadOnly","number":99,"ipmi_size":3,"ipmi_access":{"limit":"all","session_limit":-1}}`))
 	f.Add("", []byte(`null`))
 	f.Fuzz(func(t *testing.T, name string, raw []byte) {
 		r, err := decodeRecord(name, raw)

@@ -42,13 +42,14 @@ func (a *Auth) load() error {
 	if err != nil {
 		return fmt.Errorf("users: %w", err)
 	}
+	a.giveNumbers(users)
 	a.users.Store(&users)
 	return nil
 }
 
 // Create makes a user. An empty password makes one who cannot log in by
-// password (until SetPassword). u.IPMI is not looked at: SetIPMISecret gives a
-// secret.
+// password (until SetPassword). u.Number may be chosen; 0 takes the lowest free
+// one. u.IPMI is not looked at: SetIPMISecret gives a secret.
 func (a *Auth) Create(u User, password string, by Attempt) error {
 	r, err := a.newRecord(u, password, by)
 	if err != nil {
@@ -59,8 +60,12 @@ func (a *Auth) Create(u User, password string, by Attempt) error {
 
 // newRecord makes the record of a new user, without an IPMI secret.
 func (a *Auth) newRecord(u User, password string, by Attempt) (*record, error) {
-	r := &record{Name: u.Name, Role: u.Role, Enabled: u.Enabled, Keys: slices.Clone(u.Keys)}
+	r := &record{Name: u.Name, Role: u.Role, Enabled: u.Enabled, Keys: slices.Clone(u.Keys),
+		Number: u.Number, Access: u.IPMIAccess}
 	if err := r.derive(); err != nil {
+		return nil, err
+	}
+	if err := checkNumber(r.Number); err != nil {
 		return nil, err
 	}
 	if password == "" {
@@ -81,8 +86,14 @@ func (a *Auth) add(r *record, by Attempt) error {
 		if old != nil {
 			return nil, fmt.Errorf("%w: %s", ErrExists, r.Name)
 		}
-		if len(*a.users.Load()) >= MaxUsers {
+		users := *a.users.Load()
+		if len(users) >= MaxUsers {
 			return nil, fmt.Errorf("%w: there are %d", ErrFull, MaxUsers)
+		}
+		if r.Number == 0 {
+			r.Number = freeNumber(users)
+		} else if holder := numbered(users, r.Number); holder != nil {
+			return nil, fmt.Errorf("%w: %s has number %d", ErrExists, holder.Name, r.Number)
 		}
 		return r, nil
 	})
@@ -96,6 +107,23 @@ func (a *Auth) Delete(name string, by Attempt) error {
 			return nil, fmt.Errorf("%w: %s", ErrNotFound, printable(name))
 		}
 		return nil, nil
+	})
+}
+
+// Rename gives a user another name; all else of the user stays, and the sessions
+// end. An IPMI secret that does not open (see Open) is lost.
+func (a *Auth) Rename(name, to string, by Attempt) error {
+	report := Report{Kind: "auth.user-renamed", Level: OK, Message: fmt.Sprintf("User %s is called %s now.", name, to)}
+	return a.edit(name, report, by, func(r *record) error {
+		if to == name {
+			return errSame
+		}
+		r.Name = to
+		if r.opened { // the name is bound into the seal
+			return r.seal(a.sealKey, string(bytes.TrimRight(r.secret[:], "\x00")))
+		}
+		r.IPMI = nil
+		return nil
 	})
 }
 
@@ -147,6 +175,18 @@ func (a *Auth) SetPassword(name, password string, by Attempt) error {
 // right to come in by IPMI. It ends IPMI sessions (see User.IPMIVersion), no
 // others.
 func (a *Auth) SetIPMISecret(name, secret string, by Attempt) error {
+	return a.SetIPMISecretSize(name, secret, 0, by)
+}
+
+// SetIPMISecretSize is SetIPMISecret for a secret that was given as one of 16 or
+// 20 bytes; see User.IPMISecretSize.
+func (a *Auth) SetIPMISecretSize(name, secret string, size int, by Attempt) error {
+	if err := checkSecretSize(size); err != nil {
+		return err
+	}
+	if size != 0 && len(secret) > size {
+		return fmt.Errorf("%w: the IPMI secret is longer than its %d bytes", ErrInvalid, size)
+	}
 	report := Report{Kind: "auth.ipmi-secret-removed", Level: OK, Message: fmt.Sprintf("The IPMI secret of user %s was removed.", name)}
 	if secret != "" {
 		report.Kind, report.Message = "auth.ipmi-secret-changed", fmt.Sprintf("The IPMI secret of user %s was changed.", name)
@@ -155,14 +195,18 @@ func (a *Auth) SetIPMISecret(name, secret string, by Attempt) error {
 		}
 	}
 	return a.edit(name, report, by, func(r *record) error {
-		if secret != "" {
-			return r.seal(a.sealKey, secret)
+		if secret == "" {
+			if r.IPMI == nil {
+				return errSame
+			}
+			r.IPMI, r.opened, r.secret, r.SecretSize = nil, false, [MaxIPMISecret]byte{}, 0
+			return nil
 		}
-		if r.IPMI == nil {
+		if r.hasSecret(secret) && r.SecretSize == size {
 			return errSame
 		}
-		r.IPMI, r.opened, r.secret = nil, false, [MaxIPMISecret]byte{}
-		return nil
+		r.SecretSize = size
+		return r.seal(a.sealKey, secret)
 	})
 }
 
@@ -219,18 +263,21 @@ func (a *Auth) edit(name string, report Report, by Attempt, f func(*record) erro
 // none; nil out: none shall be), and tells the audit trail.
 func (a *Auth) change(name string, report Report, by Attempt, f func(*record) (*record, error)) error {
 	err := a.replace(name, f)
-	if errors.Is(err, errSame) {
+	switch {
+	case err == nil:
+		a.audit.say(report.by(by))
+	case errors.Is(err, errSame):
 		return nil
+	case errors.Is(err, ErrLastAdministrator):
+		// Somebody tried to lock everybody out, or was about to by mistake.
+		a.audit.noisy(Report{Kind: "auth.change-refused", Level: Warning,
+			Message: fmt.Sprintf("A change of user %s was refused: %v.", name, err)}.by(by))
 	}
-	if err != nil {
-		return err
-	}
-	report.Via, report.User, report.Source = by.Via, printable(by.Name), sourceText(by.Source)
-	a.audit.say(report)
-	return nil
+	return err
 }
 
-// replace does the change: on the disk first, then for all to see.
+// replace does the change: on the disk first, then for all to see. What f makes
+// may have another name.
 func (a *Auth) replace(name string, f func(*record) (*record, error)) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
@@ -243,9 +290,13 @@ func (a *Auth) replace(name string, f func(*record) (*record, error)) error {
 	after := maps.Clone(before)
 	delete(after, name)
 	if r != nil {
-		after[name] = r
+		if after[r.Name] != nil { // renamed
+			return fmt.Errorf("%w: %s", ErrExists, r.Name)
+		}
+		after[r.Name] = r
 	}
-	if administrators(before) > 0 && administrators(after) == 0 {
+	if administrators(before) > 0 && administrators(after) == 0 ||
+		managers(before) > 0 && managers(after) == 0 {
 		return ErrLastAdministrator
 	}
 	if err := a.save(name, r); err != nil {
@@ -253,11 +304,11 @@ func (a *Auth) replace(name string, f func(*record) (*record, error)) error {
 	}
 	if r != nil {
 		a.version++
-		rights := old == nil || r.Role != old.Role || r.Enabled != old.Enabled
+		rights := old == nil || r.Name != old.Name || r.Role != old.Role || r.Enabled != old.Enabled
 		if rights || r.Password != old.Password {
 			r.version = a.version
 		}
-		if rights || !bytes.Equal(r.IPMI, old.IPMI) {
+		if rights || r.opened != old.opened || r.secret != old.secret || r.Access.rights() != old.Access.rights() {
 			r.ipmiVersion = a.version
 		}
 	}
@@ -278,10 +329,15 @@ func (a *Auth) save(name string, r *record) error {
 		}
 	}
 	err := a.db.Update(func(tx store.Tx) error {
-		if r == nil {
-			return tx.Delete(userBucket, []byte(name))
+		if r == nil || r.Name != name {
+			if err := tx.Delete(userBucket, []byte(name)); err != nil {
+				return err
+			}
 		}
-		return tx.Put(userBucket, []byte(name), raw)
+		if r == nil {
+			return nil
+		}
+		return tx.Put(userBucket, []byte(r.Name), raw)
 	})
 	if err != nil {
 		return fmt.Errorf("user %s: %w", name, err)
@@ -294,6 +350,18 @@ func administrators(users map[string]*record) int {
 	n := 0
 	for _, r := range users {
 		if r.Enabled && r.Role == Administrator {
+			n++
+		}
+	}
+	return n
+}
+
+// managers counts the enabled administrators who have a way to log in: one that
+// IPMI made has no password and no keys, and may lose the secret.
+func managers(users map[string]*record) int {
+	n := 0
+	for _, r := range users {
+		if r.Enabled && r.Role == Administrator && (r.Password != "" || len(r.Keys) > 0 || r.opened && r.Access.LogsIn()) {
 			n++
 		}
 	}

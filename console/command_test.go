@@ -71,9 +71,9 @@ func TestExec(t *testing.T) {
 
 		{"ro", "users", "", "", "*", 5},
 		{"op", "users list", "", "", "*", 5},
-		{"admin", "users", "", "NAME   ROLE           ENABLED  IPMI  KEYS\n" +
-			"admin  Administrator  yes      no    0\noff    Administrator  no       no    0\n" +
-			"op     Operator       yes      no    0\nro     ReadOnly       yes      no    0\n", "", 0},
+		{"admin", "users", "", "ID  NAME   ROLE           ENABLED  IPMI  KEYS\n" +
+			"2   admin  Administrator  yes      yes   0\n17  off    Administrator  no       no    0\n" +
+			"3   op     Operator       yes      no    0\n4   ro     ReadOnly       yes      no    0\n", "", 0},
 		{"admin", "users add new readonly", "new-password\n", "", "", 0},
 		{"admin", "users add new operator", "x\n", "", "users: the user exists\n", 1},
 		{"admin", "users add other king", "x\n", "", "*", 2},
@@ -82,6 +82,13 @@ func TestExec(t *testing.T) {
 		{"admin", "users add keyed operator --no-password", "", "", "", 0},
 		{"admin", "users role new operator", "", "", "", 0},
 		{"admin", "users role nobody operator", "", "", "users: no such user\n", 1},
+		{"admin", "users rename new newer", "", "", "", 0},
+		{"admin", "users rename new newest", "", "", "users: no such user\n", 1},
+		{"admin", "users rename newer new", "", "", "", 0},
+		{"admin", "users ipmi-access op on", "", "", "", 0},
+		{"admin", "users ipmi-access op off", "", "", "", 0},
+		{"admin", "users ipmi-access op maybe", "", "", "*", 2},
+		{"op", "users ipmi-access op on", "", "", "*", 5},
 		{"admin", "users disable new", "", "", "", 0},
 		{"admin", "users enable new", "", "", "", 0},
 		{"admin", "users passwd new", "newer-password", "", "", 0},
@@ -102,7 +109,7 @@ func TestExec(t *testing.T) {
 		{"admin", "users keys new", "", "", "", 0},
 		{"admin", "users keys nobody", "", "", "users: no such user\n", 1},
 		{"admin", "users keys", "", "", "*", 2},
-		{"admin", "users frobnicate", "", "", "usage: users takes one of: list, add, delete, role, enable, disable, passwd, ipmi-secret, keys\n", 2},
+		{"admin", "users frobnicate", "", "", "usage: users takes one of: list, add, delete, rename, role, enable, disable, passwd, ipmi-secret, ipmi-access, keys\n", 2},
 		{"admin", "users delete new", "", "", "", 0},
 		{"admin", "users delete new", "", "", "users: no such user\n", 1},
 

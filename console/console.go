@@ -35,10 +35,12 @@ type Users interface {
 	Users() []auth.User
 	Create(u auth.User, password string, by auth.Attempt) error
 	Delete(name string, by auth.Attempt) error
+	Rename(name, to string, by auth.Attempt) error
 	SetRole(name string, role auth.Role, by auth.Attempt) error
 	SetEnabled(name string, enabled bool, by auth.Attempt) error
 	SetPassword(name, password string, by auth.Attempt) error
 	SetIPMISecret(name, secret string, by auth.Attempt) error
+	SetIPMIAccess(name string, x auth.IPMIAccess, by auth.Attempt) error
 	SetKeys(name string, keys []string, by auth.Attempt) error
 	// Changed is closed at the next change of any user.
 	Changed() <-chan struct{}

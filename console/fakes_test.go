@@ -27,11 +27,15 @@ type fakeUsers struct {
 
 func newFakeUsers() *fakeUsers {
 	f := &fakeUsers{users: map[string]auth.User{}, passwords: map[string]string{}, secrets: map[string]string{}, changed: make(chan struct{})}
-	for name, role := range map[string]auth.Role{"admin": auth.Administrator, "op": auth.Operator, "ro": auth.ReadOnly} {
-		f.users[name] = auth.User{Name: name, Role: role, Enabled: true}
+	for i, role := range []auth.Role{auth.Administrator, auth.Operator, auth.ReadOnly} {
+		name := []string{"admin", "op", "ro"}[i]
+		f.users[name] = auth.User{Name: name, Role: role, Enabled: true, Number: auth.MinNumber + i, IPMI: i < 2}
 		f.passwords[name] = name + "-password"
 	}
-	f.users["off"] = auth.User{Name: "off", Role: auth.Administrator}
+	op := f.users["op"]
+	op.IPMIAccess.Limit = auth.NoIPMI
+	f.users["op"] = op
+	f.users["off"] = auth.User{Name: "off", Role: auth.Administrator, Number: 17}
 	f.passwords["off"] = "off-password"
 	return f
 }
@@ -109,6 +113,23 @@ func (f *fakeUsers) Delete(name string, _ auth.Attempt) error {
 	defer f.mu.Unlock()
 	delete(f.users, name)
 	return err
+}
+
+func (f *fakeUsers) Rename(name, to string, _ auth.Attempt) error {
+	u, ok := f.User(name)
+	if !ok {
+		return auth.ErrNotFound
+	}
+	u.Name = to
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.users, name)
+	f.users[to], f.passwords[to], f.secrets[to] = u, f.passwords[name], f.secrets[name]
+	return nil
+}
+
+func (f *fakeUsers) SetIPMIAccess(name string, x auth.IPMIAccess, _ auth.Attempt) error {
+	return f.edit(name, func(u *auth.User) { u.IPMIAccess = x })
 }
 
 func (f *fakeUsers) SetRole(name string, r auth.Role, _ auth.Attempt) error {

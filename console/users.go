@@ -34,6 +34,10 @@ func (s *Server) userRows() []row {
 		does: "delete a user",
 		run:  usersChange(1, func(c *call) error { return c.s.opt.Auth.Delete(c.args[0], c.by) }),
 	}, {
+		name: "users rename", args: "NAME NEW", role: auth.Administrator, words: names,
+		does: "give a user another name; all else of the user stays",
+		run:  usersChange(2, func(c *call) error { return c.s.opt.Auth.Rename(c.args[0], c.args[1], c.by) }),
+	}, {
 		name: "users role", args: "NAME ROLE", role: auth.Administrator, words: nameRole,
 		does: "change a user's role",
 		run: usersChange(2, func(c *call) error {
@@ -61,6 +65,21 @@ func (s *Server) userRows() []row {
 			{name: "--type", does: "read it without echo, or from the standard input, instead"},
 			{name: "--remove", does: "take it away: the user cannot use IPMI any more"},
 		},
+	}, {
+		name: "users ipmi-access", args: "NAME on|off", role: auth.Administrator,
+		does:  "let a user with an IPMI secret use IPMI as the role may, or not at all",
+		words: func(n int) []string { return append(names(n), only(n, 1, "on", "off")...) },
+		run: usersChange(2, func(c *call) error {
+			access := auth.IPMIAccess{}
+			switch c.args[1] {
+			case "on":
+			case "off":
+				access.Limit = auth.NoIPMI
+			default:
+				return fmt.Errorf("%w: %s", errUsage, c.row.usage())
+			}
+			return c.s.opt.Auth.SetIPMIAccess(c.args[0], access, c.by)
+		}),
 	}, {
 		name: "users keys", args: "NAME [list|add KEY|delete NUMBER]", role: auth.Administrator, run: usersKeys,
 		does: "list or change a user's SSH keys",
@@ -106,9 +125,9 @@ func usersList(_ context.Context, c *call) error {
 		return err
 	}
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tROLE\tENABLED\tIPMI\tKEYS")
+	fmt.Fprintln(w, "ID\tNAME\tROLE\tENABLED\tIPMI\tKEYS")
 	for _, u := range c.s.opt.Auth.Users() {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", clean(u.Name), clean(string(u.Role)), yes(u.Enabled), yes(u.IPMI), len(u.Keys))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%d\n", u.Number, clean(u.Name), clean(string(u.Role)), yes(u.Enabled), yes(u.IPMI && u.IPMIAccess.LogsIn()), len(u.Keys))
 	}
 	return w.Flush()
 }
