@@ -19,11 +19,13 @@ type Inventory struct {
 	events  *Events
 	changed atomic.Uint64
 
-	mu   sync.Mutex
-	data []byte // what mem has; nil: it was not read
+	writing sync.Mutex // one write at a time, the memory's part included
 	// last is when and by whom it was last written.
 	last time.Time
 	by   Origin
+
+	mu   sync.Mutex // not held while mem is written: who reads does not wait
+	data []byte     // what mem has; nil: it was not read
 }
 
 const (
@@ -72,20 +74,27 @@ func (i *Inventory) WriteAt(p []byte, off int, from Origin) error {
 	if off < 0 || off > i.mem.Size() || len(p) > i.mem.Size()-off {
 		return fmt.Errorf("%d bytes at %d of the inventory's %d: %w", len(p), off, i.mem.Size(), ErrInvalid)
 	}
+	i.writing.Lock()
+	defer i.writing.Unlock()
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	if err := i.read(); err != nil {
+	err := i.read()
+	same := err == nil && bytes.Equal(i.data[off:off+len(p)], p)
+	i.mu.Unlock()
+	if err != nil || same {
 		return err
 	}
-	if bytes.Equal(i.data[off:off+len(p)], p) {
-		return nil
-	}
-	i.changed.Add(1)
-	if _, err := i.mem.WriteAt(p, int64(off)); err != nil {
+	_, err = i.mem.WriteAt(p, int64(off))
+	i.mu.Lock()
+	if err == nil {
+		copy(i.data[off:], p)
+	} else {
 		i.data = nil // nobody knows what was written
+	}
+	i.changed.Add(1) // after the data: who sees the count sees the bytes
+	i.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("writing the inventory: %w", err)
 	}
-	copy(i.data[off:], p)
 	now := time.Now()
 	if i.last.IsZero() || now.Sub(i.last) > inventoryBurst || i.by != from {
 		i.events.Add(Event{Kind: "inventory.changed", Origin: from, Message: "The inventory of the host was written."})

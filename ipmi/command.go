@@ -89,14 +89,14 @@ func (s *Server) perform(cmd *command.Command, c *command.Call, m *message) (cod
 	defer func() {
 		if r := recover(); r != nil {
 			s.log.Error("IPMI command panicked", "command", cmd.Name, "panic", r, "stack", string(debug.Stack()))
-			c.Reply, c.After, code = c.Reply[:0], nil, command.Unspecified
+			c.Reply, c.Whole, c.After, code = c.Reply[:0], false, nil, command.Unspecified
 		}
 	}()
 	n := bodyLen(cmd.NetFn)
 	c.Data = m.data[n:]
 	c.Reply = append(c.Reply[:0], m.data[:n]...)
 	code = cmd.Run(c)
-	if code != command.OK {
+	if code != command.OK && !c.Whole {
 		c.Reply = c.Reply[:n]
 	}
 	return code

@@ -102,7 +102,8 @@ type Command struct {
 	// MinLen and MaxLen bound the request's data, in bytes.
 	MinLen, MaxLen int
 	// Run is the handler. It may be called from several goroutines at once.
-	// What it put is not sent where it answers another code than OK.
+	// What it put is not sent where it answers another code than OK, unless it
+	// set Whole.
 	Run func(*Call) Code
 }
 
@@ -116,6 +117,9 @@ type Call struct {
 	// Session is nil outside a session and for commands that Wait, since those
 	// do not hold the lock that guards it.
 	Session Session
+	// Whole: what was put is sent with whatever code, for the few codes that
+	// say something of the data after them.
+	Whole bool
 	// After, where a handler sets it, is run when the answer is sent, without
 	// the lock.
 	After func()

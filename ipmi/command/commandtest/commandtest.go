@@ -34,7 +34,7 @@ func Call(t testing.TB, list []command.Command, n command.NetFn, cmd byte, data 
 		if c.Conduct != command.Reads && len(call.Reply) > command.MaxKept {
 			t.Errorf("%s answers %d bytes, which are more than are kept", c.Name, len(call.Reply))
 		}
-		if code != command.OK {
+		if code != command.OK && !call.Whole {
 			return code, nil
 		}
 		return code, call.Reply
