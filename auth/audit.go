@@ -50,9 +50,10 @@ const (
 
 // auditor writes the trail.
 type auditor struct {
-	report func(Report)
-	log    *slog.Logger
-	later  func(time.Duration, func()) *time.Timer
+	report   func(Report)
+	loggedIn func(Attempt) // nil: nobody wants to know
+	log      *slog.Logger
+	later    func(time.Duration, func()) *time.Timer
 
 	mu         sync.Mutex
 	logins     map[login]time.Time // the last of each
@@ -117,6 +118,9 @@ func (d *auditor) summary() {
 
 // login reports a login, once for a row of them.
 func (d *auditor) login(t Attempt) {
+	if d.loggedIn != nil {
+		d.loggedIn(t)
+	}
 	if !d.isNew(login{via: t.Via, name: t.Name, source: sourceOf(t.Source)}) {
 		d.log.Debug("login again", "via", t.Via, "user", t.Name, "source", t.Source)
 		return

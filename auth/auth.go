@@ -86,6 +86,9 @@ type Attempt struct {
 	Via    string
 	Source netip.Addr
 	Name   string
+	// Begun is when the connection or handshake began that the attempt comes
+	// over; zero where nobody knows.
+	Begun time.Time
 }
 
 // Errors; compare with errors.Is.
@@ -118,6 +121,9 @@ type Options struct {
 	Log *slog.Logger
 	// Report takes the audit trail; it must not block. It may be nil.
 	Report func(Report)
+	// LoggedIn hears of every login, also of those that make no line in the
+	// trail; it must not block. It may be nil.
+	LoggedIn func(Attempt)
 	// Lockout is DefaultLockout where it is zero.
 	Lockout Lockout
 	// ShortSecrets takes passwords and IPMI secrets below the least lengths:
@@ -171,6 +177,7 @@ func open(o Options, h *hasher) (*Auth, error) {
 	}
 	h.later = a.tasks.after
 	a.audit = newAuditor(o.Report, o.Log, a.tasks.after)
+	a.audit.loggedIn = o.LoggedIn
 	a.lockouts = newLockouts(o.Lockout, a.audit, a.tasks.after)
 	a.sessions = newSessions(loadSessionTimeout(o.Store, o.Log), a.lookup)
 	if err := a.load(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	gossh "golang.org/x/crypto/ssh"
@@ -62,13 +63,17 @@ const LastGoodDir = "last-good"
 type BMC struct {
 	// Users, Settings and Events are open from Open to Close.
 	Users    *auth.Auth
-	Settings *settings.Store[Settings]
+	Settings *SettingsStore
 	Events   *host.Events
 
-	opt  Options
-	log  *slog.Logger
-	db   *store.Store
-	disk *diskLink
+	opt   Options
+	log   *slog.Logger
+	db    *store.Store
+	disk  *diskLink
+	trial *trial
+	// IPMI's LAN channel: who may use it, and its key.
+	channel *lanChannel
+	key     *channelKeys
 }
 
 // Open opens what is kept in the folder, which one process at a time may do.
@@ -81,6 +86,7 @@ func Open(o Options) (b *BMC, err error) {
 		return nil, err
 	}
 	b = &BMC{opt: o, log: o.Log}
+	b.channel = &lanChannel{b: b, wake: make(chan struct{}, 1)}
 	// The store comes first: its lock keeps a second process away from all
 	// that is in the folder.
 	var damage error
@@ -104,16 +110,26 @@ func Open(o Options) (b *BMC, err error) {
 		b.Events.Add(host.Event{Severity: host.Critical, Kind: "state.damaged",
 			Message: fmt.Sprintf("The saved state was damaged and is kept aside; users, events and the power state begin anew: %v.", damage)})
 	}
-	if b.Settings, err = b.openSettings(); err != nil {
+	set, err := b.openSettings()
+	if err != nil {
 		return nil, err
 	}
+	b.trial = &trial{
+		db: b.db, settings: set, changed: b.changedFile(), events: b.Events, log: o.Log,
+		loopback: o.Simulated, wake: make(chan struct{}, 1),
+	}
+	b.Settings = &SettingsStore{set, b.trial}
 	key, err := auth.SealKey(o.Dir, o.Serial, b.keyDamaged)
 	if err != nil {
+		return nil, err
+	}
+	if b.key, err = openKeys(b.db, key, b.Events); err != nil {
 		return nil, err
 	}
 	b.Users, err = auth.Open(auth.Options{
 		Store: b.db, SealKey: key, Log: o.Log, Report: b.audit,
 		Lockout: auth.Lockout(b.Settings.Get().Lockout), ShortSecrets: o.Simulated,
+		LoggedIn: b.trial.loggedIn,
 	})
 	return b, err
 }
@@ -146,7 +162,7 @@ func (b *BMC) openSettings() (*settings.Store[Settings], error) {
 			{Name: "card", Path: b.opt.Card, ReadOnly: true},
 			{Name: "perm", Path: filepath.Join(b.opt.Dir, "bmc.json")},
 		},
-		Changed:  filepath.Join(b.opt.Dir, "changed.json"),
+		Changed:  b.changedFile(),
 		LastGood: filepath.Join(b.opt.Dir, LastGoodDir),
 		Validate: func(s *Settings) error { return validate(s, b.opt.CheckWires) },
 		Log:      b.log,
@@ -155,6 +171,9 @@ func (b *BMC) openSettings() (*settings.Store[Settings], error) {
 		},
 	})
 }
+
+// changedFile is where the settings keep what an API changed.
+func (b *BMC) changedFile() string { return filepath.Join(b.opt.Dir, "changed.json") }
 
 // Close ends what Open opened.
 func (b *BMC) Close() error {
@@ -231,7 +250,7 @@ type keys struct {
 // is started again. ErrReset means that Close, Open and Run are wanted again.
 func (b *BMC) Run(ctx context.Context, r Run) error {
 	gen := b.Settings.Generation() // before Get: no change in between is missed
-	now := b.Settings.Get()
+	now := b.channel.apply(b.Settings.Get())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	group := supervise.New(b.log, func(s supervise.Report) {
@@ -264,6 +283,12 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 		if err := group.Start("network", net.Run); err != nil {
 			return err
 		}
+		if err := b.trial.begin(net); err != nil {
+			b.notApplied(err) // the network is what it is
+		}
+		if err := group.Start("network-trial", b.trial.run); err != nil {
+			return err
+		}
 	}
 	names := []string{now.HostName}
 	if r.Address != "" { // else all, which are not known yet
@@ -289,7 +314,7 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 	if err != nil {
 		return err
 	}
-	services, err := b.services(h, k, r, group, reset)
+	services, err := b.services(h, k, r, net, group, reset)
 	if err != nil {
 		return err
 	}
@@ -316,7 +341,7 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 // until ctx ends.
 func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *supervise.Group, h *host.Host, net *network.Manager, services []*service, setHostName func(string) error) error {
 	for {
-		next, err := b.Settings.Wait(ctx, gen)
+		next, err := b.changes(ctx, gen)
 		if errors.Is(context.Cause(ctx), ErrReset) {
 			return ErrReset
 		}
@@ -325,7 +350,7 @@ func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *super
 		}
 		gen = next
 		last := now
-		now = b.Settings.Get()
+		now = b.channel.apply(b.Settings.Get())
 		if !now.Wires.Equal(last.Wires) || now.Serial != last.Serial {
 			b.Events.Add(host.Event{Kind: "settings.pending", Message: "The wires were changed; the change takes effect when the BMC is reset or started again."})
 		}
@@ -343,6 +368,27 @@ func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *super
 			b.notApplied(err)
 		}
 	}
+}
+
+// changes waits until there is something to follow: a change of the settings
+// since gen, or of what lies over them. It answers their generation.
+func (b *BMC) changes(ctx context.Context, gen uint64) (uint64, error) {
+	limited, cancel := context.WithCancel(ctx)
+	var woken sync.WaitGroup
+	defer woken.Wait()
+	defer cancel()
+	woken.Go(func() {
+		select {
+		case <-b.channel.wake:
+			cancel()
+		case <-limited.Done():
+		}
+	})
+	next, err := b.Settings.Wait(limited, gen)
+	if ctx.Err() == nil {
+		err = nil // woken
+	}
+	return next, err
 }
 
 func (b *BMC) notApplied(err error) {

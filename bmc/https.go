@@ -83,6 +83,7 @@ func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, cert tls.Ce
 		MaxHeaderBytes: maxHeader,
 		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:    func(net.Listener) context.Context { return ctx },
+		ConnContext:    redfish.ConnContext,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.ServeTLS(limited{l, make(chan struct{}, maxConns)}, "", "") }()

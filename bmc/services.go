@@ -13,6 +13,7 @@ import (
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/supervise"
 	"github.com/nitrino/nitrino/ipmi"
+	"github.com/nitrino/nitrino/network"
 )
 
 // A service is a front-end that the settings switch on and off.
@@ -79,7 +80,7 @@ func (s *service) apply(group *supervise.Group, set Settings) error {
 }
 
 // services are the front-ends, in the order of their start.
-func (b *BMC) services(h *host.Host, k keys, r Run, group *supervise.Group, reset func()) ([]*service, error) {
+func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, group *supervise.Group, reset func()) ([]*service, error) {
 	web, err := b.web(h)
 	if err != nil {
 		return nil, err
@@ -121,27 +122,11 @@ func (b *BMC) services(h *host.Host, k keys, r Run, group *supervise.Group, rese
 		},
 		{
 			name: "ipmi",
-			key:  enabled(func(s Settings) (bool, any) { return s.IPMI.Enabled, s.IPMI }),
-			at:   func(a *Addresses, at string) { a.IPMI = at },
+			// The rest of its settings counts without a new start.
+			key: enabled(func(s Settings) (bool, any) { return s.IPMI.Enabled, s.IPMI.config() }),
+			at:  func(a *Addresses, at string) { a.IPMI = at },
 			listen: func(s Settings) (func(context.Context) error, string, error) {
-				major, minor := firmware(b.opt.Version)
-				srv, err := ipmi.New(ipmi.Options{
-					Config: s.IPMI.config(), Accounts: b.Users, Host: h, Log: b.log,
-					Device:   ipmi.Device{Major: major, Minor: minor},
-					ResetBMC: func(bool, host.Origin) { reset() },
-					SelfTest: func() ipmi.SelfTest { return selfTest(group) },
-				})
-				if err != nil {
-					return nil, "", err
-				}
-				c, err := net.ListenPacket("udp", join(r.Address, r.IPMI))
-				if err != nil {
-					return nil, "", err
-				}
-				return func(ctx context.Context) error {
-					err := srv.Serve(ctx, c.(*net.UDPConn))
-					return errors.Join(err, c.Close())
-				}, c.LocalAddr().String(), nil
+				return b.listenIPMI(s, h, r, manager, group, reset)
 			},
 		},
 	}, nil

@@ -56,6 +56,11 @@ type IPMISettings struct {
 	IdleTimeout time.Duration `json:"idle_timeout"`
 	// LoginsPerSecond is how many logins one address may begin a second.
 	LoginsPerSecond int `json:"logins_per_second"`
+	// MaxPrivilege is the most that any session may do: "user", "operator" or
+	// "administrator".
+	MaxPrivilege string `json:"max_privilege"`
+	// Alerts: the event filter may send alerts to the network.
+	Alerts bool `json:"alerts"`
 }
 
 // config is what package ipmi takes.
@@ -90,7 +95,7 @@ func Defaults() Settings {
 		Power:    host.DefaultPowerConfig(),
 		HTTPS:    HTTPSSettings{Enabled: true},
 		SSH:      SSHSettings{Enabled: true, MaxSessions: 16},
-		IPMI:     IPMISettings{MaxSessions: lan.MaxSessions, IdleTimeout: lan.IdleTimeout, LoginsPerSecond: lan.LoginsPerSecond},
+		IPMI:     IPMISettings{MaxSessions: lan.MaxSessions, IdleTimeout: lan.IdleTimeout, LoginsPerSecond: lan.LoginsPerSecond, MaxPrivilege: "administrator", Alerts: true},
 		Lockout:  LockoutSettings(auth.DefaultLockout()),
 	}
 }
@@ -124,7 +129,11 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 	bad("/power", s.Power.Validate())
 	bad("/ssh/max_sessions", between(s.SSH.MaxSessions, 1, 256))
 	bad("/ssh/idle_timeout", between(s.SSH.IdleTimeout, 0, 24*time.Hour))
-	bad("/ipmi", s.IPMI.config().Validate())
+	if _, err := privilegeOf(s.IPMI.MaxPrivilege); err != nil {
+		bad("/ipmi/max_privilege", err)
+	} else {
+		bad("/ipmi", s.IPMI.config().Validate())
+	}
 	bad("/lockout", auth.Lockout(s.Lockout).Validate())
 	return errors.Join(errs...)
 }

@@ -123,6 +123,11 @@ func TestExec(t *testing.T) {
 		{"admin", "settings set host.name bad", "", "", "settings: bmc.json:3:5: host.name: invalid value\n", 2},
 		{"admin", "settings set host.name two words", "", "", "*", 2},
 		{"admin", "settings unset host.name", "", "", "", 0},
+		{"op", "network keep", "", "", "*", 5},
+		{"admin", "network keep now", "", "", "*", 2},
+		{"admin", "network keep", "", "", "network: not on trial: invalid value\n", 2},
+		{"admin", "settings set network.vlan 7", "", "", "", 0},
+		{"admin", "network keep", "", "", "", 0},
 
 		{"ro", "whoami", "", "ro (ReadOnly) from 127.0.0.1\n", "", 0},
 		{"ro", "version", "", "nitrino 1.2.3\n", "", 0},

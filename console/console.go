@@ -53,6 +53,9 @@ type Settings interface {
 	Set(path, value string, by host.Origin) error
 	Unset(path string, by host.Origin) error
 	Paths() []string
+	// KeepNetwork ends the trial of a changed network, for good; host.ErrInvalid
+	// where none is on trial.
+	KeepNetwork(by host.Origin) error
 }
 
 // Config is what the settings say of the front-end.
@@ -265,6 +268,7 @@ type conn struct {
 	work     context.Context
 	stopWork context.CancelCauseFunc
 	source   netip.Addr
+	begun    time.Time
 
 	// These belong to the goroutine that logs in.
 	meta      gossh.ConnMetadata
@@ -294,7 +298,7 @@ func (s *Server) admit(nc net.Conn) *conn {
 		s.opt.Log.Debug("ssh: too many unfinished logins", "source", source)
 		return nil
 	}
-	c := &conn{Conn: nc, s: s, source: source}
+	c := &conn{Conn: nc, s: s, source: source, begun: time.Now()}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.work, c.stopWork = context.WithCancelCause(c.ctx)
 	c.touch()

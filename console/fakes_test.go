@@ -209,6 +209,17 @@ func (f *fakeSettings) Unset(path string, _ host.Origin) error {
 	return nil
 }
 
+// KeepNetwork keeps a changed network.vlan.
+func (f *fakeSettings) KeepNetwork(host.Origin) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.values["network.vlan"] == "" {
+		return fmt.Errorf("not on trial: %w", host.ErrInvalid)
+	}
+	delete(f.values, "network.vlan")
+	return nil
+}
+
 func (f *fakeSettings) Paths() []string {
 	return []string{"host.name", "power.off_time", "power.power_pulse"}
 }

@@ -30,7 +30,7 @@ func (c *conn) config() *gossh.ServerConfig {
 }
 
 func (c *conn) attempt(name string) auth.Attempt {
-	return auth.Attempt{Via: Via, Source: c.source, Name: name}
+	return auth.Attempt{Via: Via, Source: c.source, Name: name, Begun: c.begun}
 }
 
 // Via names this front-end in attempts and origins.

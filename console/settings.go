@@ -49,5 +49,14 @@ func (s *Server) settingsRows() []row {
 			}
 			return c.s.opt.Settings.Unset(c.args[0], c.origin)
 		},
+	}, {
+		name: "network keep", role: auth.Administrator,
+		does: "keep the changed network, without logging in over it",
+		run: func(_ context.Context, c *call) error {
+			if err := c.counts(0, 0); err != nil {
+				return err
+			}
+			return c.s.opt.Settings.KeepNetwork(c.origin)
+		},
 	}}
 }

@@ -3,7 +3,6 @@ package ipmi
 import (
 	"encoding/binary"
 
-	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/ipmi/command"
 )
 
@@ -19,7 +18,6 @@ func (s *Server) appCommands() []command.Command {
 	}
 	return append(list,
 		command.Command{NetFn: command.App, Cmd: 0x04, Name: "Get Self Test Results", Privilege: command.User, Run: s.getSelfTest},
-		command.Command{NetFn: command.App, Cmd: 0x07, Name: "Get ACPI Power State", Privilege: command.User, Run: s.getACPIState},
 		command.Command{NetFn: command.App, Cmd: 0x08, Name: "Get Device GUID", Privilege: command.User, Run: s.getDeviceGUID},
 		command.Command{NetFn: command.App, Cmd: 0x37, Name: "Get System GUID", Privilege: command.User, Sessionless: true, Run: s.getSystemGUID},
 	)
@@ -81,27 +79,6 @@ func (s *Server) getSelfTest(c *command.Call) command.Code {
 			c.Put(0x55, 0x00)
 		}
 	}
-	return command.OK
-}
-
-// getACPIState: section 20.7. The front panel's light tells on from asleep and
-// off, no more; the device that answers is always in D0.
-func (s *Server) getACPIState(c *command.Call) command.Code {
-	const d0 = 0x00
-	st := s.host.power.Status()
-	state := byte(0x2A) // unknown
-	switch {
-	case st.State == host.StateAsleep:
-		state = 0x03 // S3
-	case st.State == host.StateUnknown:
-	case st.PowerGood:
-		state = 0x00 // S0/G0
-	case st.StandbyWired && !st.Standby:
-		state = 0x07 // G3, mechanical off
-	default:
-		state = 0x06 // S4 or S5, not told apart
-	}
-	c.Put(state, d0)
 	return command.OK
 }
 

@@ -6,7 +6,6 @@ import "github.com/nitrino/nitrino/ipmi/command"
 func (s *Server) channelCommands() []command.Command {
 	return []command.Command{
 		{NetFn: command.App, Cmd: 0x38, Name: "Get Channel Authentication Capabilities", Privilege: command.None, Sessionless: true, MinLen: 2, MaxLen: 2, Run: s.getAuthCapabilities},
-		{NetFn: command.App, Cmd: 0x41, Name: "Get Channel Access", Privilege: command.User, MinLen: 2, MaxLen: 2, Run: s.getChannelAccess},
 		{NetFn: command.App, Cmd: 0x42, Name: "Get Channel Info", Privilege: command.User, MinLen: 1, MaxLen: 1, Run: s.getChannelInfo},
 		{NetFn: command.App, Cmd: 0x54, Name: "Get Channel Cipher Suites", Privilege: command.None, Sessionless: true, MinLen: 3, MaxLen: 3, Run: s.getCipherSuites},
 	}
@@ -22,7 +21,7 @@ func (s *Server) getAuthCapabilities(c *command.Call) command.Code {
 		return command.InvalidField
 	}
 	status := byte(0x04) // non-null user names; packets and users are always authenticated
-	if len(s.cfg.KG) > 0 {
+	if s.kg() != nil {
 		status |= 0x20
 	}
 	extended := c.Data[0] & 0x80 // asked for, so answered
@@ -31,17 +30,6 @@ func (s *Server) getAuthCapabilities(c *command.Call) command.Code {
 		capabilities = 0x02 // v2.0 connections only
 	}
 	c.Put(command.ChannelLAN, extended, status, capabilities, 0, 0, 0, 0)
-	return command.OK
-}
-
-// getChannelAccess: section 22.23. The volatile and the kept settings are the
-// same: both come from the board's settings.
-func (s *Server) getChannelAccess(c *command.Call) command.Code {
-	if which := c.Data[1] >> 6; !command.IsLAN(c.Data[0]) || which != 1 && which != 2 {
-		return command.InvalidField
-	}
-	const alertsDisabled, alwaysAvailable = 0x20, 0x02
-	c.Put(alertsDisabled|alwaysAvailable, byte(s.cfg.MaxPrivilege))
 	return command.OK
 }
 
@@ -56,7 +44,7 @@ func (s *Server) getChannelInfo(c *command.Call) command.Code {
 		multiSession = 0x80
 	)
 	// The vendor is the IPMI forum's number, 7154, as section 22.24 wants.
-	c.Put(command.ChannelLAN, medium802_3, protocolIPMB, multiSession|byte(s.table.count), 0xF2, 0x1B, 0x00, 0, 0)
+	c.Put(command.ChannelLAN, medium802_3, protocolIPMB, multiSession|byte(min(s.table.count, mostTold)), 0xF2, 0x1B, 0x00, 0, 0)
 	return command.OK
 }
 
@@ -66,7 +54,6 @@ func (s *Server) getCipherSuites(c *command.Call) command.Code {
 	if !command.IsLAN(c.Data[0]) {
 		return command.InvalidField
 	}
-	const payloadSOL = 0x01
 	if kind := c.Data[1] & 0x3F; kind != payloadIPMI && kind != payloadSOL {
 		return command.InvalidField
 	}

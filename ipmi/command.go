@@ -37,19 +37,16 @@ func bodyOf(p []byte) (body uint32) {
 // is not in it.
 func (s *Server) Commands() []command.Command { return append([]command.Command(nil), s.list...) }
 
-// register makes the table; each part of the specification has its own list.
-func (s *Server) register(lists ...[]command.Command) error {
-	s.commands = map[commandKey]*command.Command{}
-	for _, list := range lists {
-		s.list = append(s.list, list...)
-	}
-	for i := range s.list {
-		c := &s.list[i]
+// register takes a list of commands into the table.
+func (s *Server) register(list []command.Command) error {
+	for i := range list {
+		c := &list[i]
 		key := commandKey{c.NetFn, c.Cmd, c.Body}
 		if s.commands[key] != nil {
 			return fmt.Errorf("command %02X/%02X is there twice", c.NetFn, c.Cmd)
 		}
 		s.commands[key] = c
+		s.list = append(s.list, *c)
 	}
 	return nil
 }

@@ -32,10 +32,6 @@ func TestFind(t *testing.T) {
 	if err := b.register(extra); err == nil {
 		t.Error("the same commands could be registered twice")
 	}
-	b.commands, b.list = nil, b.list[:len(b.list)-len(extra)]
-	if err := b.register(); err != nil {
-		t.Fatal(err)
-	}
 	c := b.console(t, here).login()
 	for _, test := range []struct {
 		name  string
@@ -130,9 +126,6 @@ func TestAppCommands(t *testing.T) {
 		{"Get Self Test Results", 0x04, nil, command.OK, []byte{0x56, 0}},
 		{"Get Device GUID", 0x08, nil, command.OK, board[:]},
 		{"Get System GUID", 0x37, nil, command.OK, []byte{15, 14, 13, 12, 11, 10, 9, 0x88, 7, 0x46, 5, 4, 3, 2, 1, 0}},
-		{"Get Channel Access", 0x41, []byte{1, 0x40}, command.OK, []byte{0x22, 4}},
-		{"Get Channel Access, volatile", 0x41, []byte{0x0E, 0x80}, command.OK, []byte{0x22, 4}},
-		{"Get Channel Access, neither", 0x41, []byte{1, 0}, command.InvalidField, nil},
 		{"Get Channel Info", 0x42, []byte{0x0E}, command.OK, []byte{1, 4, 1, 0x81, 0xF2, 0x1B, 0, 0, 0}},
 		{"Get Channel Info, system interface", 0x42, []byte{0x0F}, command.InvalidField, nil},
 		{"Get Channel Info, IPMB", 0x42, []byte{0}, command.InvalidField, nil},
@@ -183,28 +176,6 @@ func TestSelfTest(t *testing.T) {
 	}
 }
 
-func TestACPIState(t *testing.T) {
-	for _, test := range []struct {
-		status host.PowerStatus
-		want   byte
-	}{
-		{host.PowerStatus{State: host.StateOn, PowerGood: true}, 0x00},
-		{host.PowerStatus{State: host.StatePoweringOff, PowerGood: true}, 0x00},
-		{host.PowerStatus{State: host.StatePoweringOn}, 0x06},
-		{host.PowerStatus{State: host.StateOff}, 0x06},
-		{host.PowerStatus{State: host.StateOff, StandbyWired: true, Standby: true}, 0x06},
-		{host.PowerStatus{State: host.StateOff, StandbyWired: true}, 0x07},
-		{host.PowerStatus{State: host.StateAsleep, PowerGood: true}, 0x03},
-		{host.PowerStatus{State: host.StateUnknown}, 0x2A},
-	} {
-		b := newBMC(t)
-		b.host.status = test.status
-		if _, got := b.console(t, here).login().command(command.App, 0x07); !slices.Equal(got, []byte{test.want, 0}) {
-			t.Errorf("%+v: % X, want %02X 00", test.status, got, test.want)
-		}
-	}
-}
-
 func TestGetCipherSuites(t *testing.T) {
 	const s3, s17 = "c003014181", "c011034481"
 	for _, test := range []struct {
@@ -231,61 +202,6 @@ func TestGetCipherSuites(t *testing.T) {
 	}
 }
 
-func TestChassisStatus(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		status host.PowerStatus
-		light  bool
-		want   []byte
-	}{
-		{"off", host.PowerStatus{State: host.StateOff, Restore: host.AlwaysOff}, false, []byte{0x00, 0, 0x40}},
-		{"on", host.PowerStatus{State: host.StateOn, PowerGood: true, Restore: host.LastState, OnByCommand: true}, false, []byte{0x21, 0x10, 0x40}},
-		{"going on, not there yet", host.PowerStatus{State: host.StatePoweringOn, Restore: host.AlwaysOn}, false, []byte{0x40, 0, 0x40}},
-		{"going off, still on", host.PowerStatus{State: host.StatePoweringOff, PowerGood: true, Restore: host.AlwaysOn}, false, []byte{0x41, 0, 0x40}},
-		{"fault, AC failed", host.PowerStatus{State: host.StateOff, Fault: true, ACFailed: true, Restore: host.LastState}, false, []byte{0x30, 0x01, 0x40}},
-		{"no policy known", host.PowerStatus{State: host.StateUnknown}, false, []byte{0x60, 0, 0x40}},
-		{"ID light on by others", host.PowerStatus{Restore: host.AlwaysOff}, true, []byte{0, 0, 0x60}},
-	} {
-		b := newBMC(t)
-		b.host.status, b.host.light = test.status, test.light
-		if _, got := b.console(t, here).login().command(command.Chassis, 0x01); !slices.Equal(got, test.want) {
-			t.Errorf("%s: % X, want % X", test.name, got, test.want)
-		}
-	}
-}
-
-func TestChassisControl(t *testing.T) {
-	b := newBMC(t)
-	c := b.console(t, here).at(command.Operator)
-	names := []string{"off", "on", "cycle", "reset", "diag", "soft"}
-	for i, name := range names {
-		if code, _ := c.command(command.Chassis, 0x02, byte(i)); code != command.OK {
-			t.Errorf("%s = %v", name, code)
-		}
-	}
-	want := make([]string, len(names))
-	for i, name := range names {
-		want[i] = name + " as command for admin from 192.0.2.1 by ipmi"
-	}
-	if got := b.host.calls(); !slices.Equal(got, want) {
-		t.Errorf("the host was asked %q, want %q", got, want)
-	}
-	if code, _ := c.command(command.Chassis, 0x02, 6); code != command.InvalidField {
-		t.Errorf("control 6 = %v, want %v", code, command.InvalidField)
-	}
-	b.host.change(func(f *fakeHost) { f.absent = []host.Action{host.NMI} })
-	if code, _ := c.command(command.Chassis, 0x02, 4); code != command.Unavailable {
-		t.Errorf("diagnostic interrupt without its wire = %v, want %v", code, command.Unavailable)
-	}
-	if _, got := c.command(command.Chassis, 0x00); !slices.Equal(got, []byte{0, 0, 0, 0, 0x20}) {
-		t.Errorf("capabilities without NMI = % X", got)
-	}
-	b.host.change(func(f *fakeHost) { f.absent = nil })
-	if _, got := c.command(command.Chassis, 0x00); !slices.Equal(got, []byte{4, 0, 0, 0, 0x20}) {
-		t.Errorf("capabilities with NMI = % X", got)
-	}
-}
-
 func TestErrorCodes(t *testing.T) {
 	b := newBMC(t)
 	c := b.console(t, here).at(command.Operator)
@@ -304,78 +220,14 @@ func TestErrorCodes(t *testing.T) {
 	}
 }
 
-func TestIdentify(t *testing.T) {
-	b := newBMC(t)
-	c := b.console(t, here).at(command.Operator)
-	state := func() byte { _, got := c.command(command.Chassis, 0x01); return got[2] & 0x30 }
-	for _, test := range []struct {
-		data  []byte
-		asked string
-		state byte
-	}{
-		{nil, "15s", 0x10}, {[]byte{30}, "30s", 0x10}, {[]byte{0}, "0s", 0}, {[]byte{0, 1}, "-1ns", 0x20}, {[]byte{255, 1}, "-1ns", 0x20}, {[]byte{5, 0}, "5s", 0x10},
-	} {
-		if code, _ := c.command(command.Chassis, 0x04, test.data...); code != command.OK {
-			t.Errorf("% X = %v", test.data, code)
-		}
-		calls := b.host.calls()
-		if got, want := calls[len(calls)-1], "identify "+test.asked+" for admin from 192.0.2.1 by ipmi"; got != want {
-			t.Errorf("% X asked %q, want %q", test.data, got, want)
-		}
-		if got := state(); got != test.state {
-			t.Errorf("% X: identify state %02X, want %02X", test.data, got, test.state)
-		}
-	}
-	b = newBMC(t, func(_ *Options, m *machine) { m.identify = nil })
-	c = b.console(t, here).at(command.Operator)
-	if code, _ := c.command(command.Chassis, 0x04); code != command.InvalidCommand {
-		t.Errorf("Chassis Identify without a light = %v, want %v", code, command.InvalidCommand)
-	}
-	if _, got := c.command(command.Chassis, 0x01); got[2] != 0 {
-		t.Errorf("chassis status without a light has byte %02X, want 00", got[2])
-	}
-}
-
-func TestRestorePolicy(t *testing.T) {
-	b := newBMC(t)
-	c := b.console(t, here).at(command.Operator)
-	for i, want := range []host.RestorePolicy{host.AlwaysOff, host.LastState, host.AlwaysOn, host.AlwaysOn} {
-		code, got := c.command(command.Chassis, 0x06, byte(i))
-		if code != command.OK || !slices.Equal(got, []byte{7}) || b.host.status.Restore != want {
-			t.Errorf("policy %d: %v % X, policy %v, want 07 and %v", i, code, got, b.host.status.Restore, want)
-		}
-	}
-	if got := len(b.host.calls()); got != 3 {
-		t.Errorf("the host was asked %d times, want 3: 3 changes nothing", got)
-	}
-	if code, _ := c.command(command.Chassis, 0x06, 4); code != command.InvalidField {
-		t.Errorf("policy 4 = %v, want %v", code, command.InvalidField)
-	}
-}
-
-func TestRestartCause(t *testing.T) {
-	for cause, want := range map[host.Cause][]byte{
-		host.CauseUnknown: {0, 0}, host.CauseCommand: {1, 1}, host.CauseResetButton: {2, 0}, host.CausePowerButton: {3, 0},
-		host.CauseWatchdog: {4, 0}, host.CauseAlwaysOn: {6, 0}, host.CauseRestore: {7, 0}, host.CauseSoftReset: {0x0A, 0},
-	} {
-		b := newBMC(t)
-		b.host.status.RestartCause = cause
-		if _, got := b.console(t, here).login().command(command.Chassis, 0x07); !slices.Equal(got, want) {
-			t.Errorf("%s: % X, want % X", cause, got, want)
-		}
-	}
-}
-
 func TestConfig(t *testing.T) {
 	if err := DefaultConfig().Validate(); err != nil {
 		t.Errorf("the default: %v", err)
 	}
 	for name, change := range map[string]func(*Config){
-		"max_sessions":      func(c *Config) { c.MaxSessions = 64 },
+		"max_sessions":      func(c *Config) { c.MaxSessions = 65 },
 		"idle_timeout":      func(c *Config) { c.IdleTimeout = time.Second },
-		"max_privilege":     func(c *Config) { c.MaxPrivilege = command.OEMLevel },
 		"logins_per_second": func(c *Config) { c.LoginsPerSecond = 0 },
-		"kg":                func(c *Config) { c.KG = "a key of 21 characters" },
 	} {
 		c := DefaultConfig()
 		change(&c)

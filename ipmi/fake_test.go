@@ -1,6 +1,7 @@
 package ipmi
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,6 +13,9 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/ipmi/command"
+	"github.com/nitrino/nitrino/ipmi/sol"
+	"github.com/nitrino/nitrino/ipmi/user"
 )
 
 // fakeAccounts are users whose IPMI secrets stand in the test.
@@ -20,19 +24,22 @@ type fakeAccounts struct {
 	users   map[string]fakeUser
 	version uint64   // of the newest user
 	results []string // "name ok" and "name denied", in order
+	raises  []string // "name LEVEL", in order
 }
 
 type fakeUser struct {
 	secret  string
 	role    auth.Role
 	version uint64
+	number  int
+	access  auth.IPMIAccess
 }
 
 func newAccounts() *fakeAccounts {
 	return &fakeAccounts{users: map[string]fakeUser{
-		"admin":    {secret: "secret-20-characters", role: auth.Administrator},
-		"operator": {secret: "operators-secret", role: auth.Operator},
-		"reader":   {secret: "readers-secret", role: auth.ReadOnly},
+		"admin":    {secret: "secret-20-characters", role: auth.Administrator, number: 2},
+		"operator": {secret: "operators-secret", role: auth.Operator, number: 3},
+		"reader":   {secret: "readers-secret", role: auth.ReadOnly, number: 4},
 	}}
 }
 
@@ -55,6 +62,12 @@ func (a *fakeAccounts) SecretResult(t auth.Attempt, ok bool) {
 	a.results = append(a.results, t.Via+" "+t.Source.String()+" "+t.Name+word)
 }
 
+func (a *fakeAccounts) Privilege(t auth.Attempt, level string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.raises = append(a.raises, t.Via+" "+t.Source.String()+" "+t.Name+" "+level)
+}
+
 func (a *fakeAccounts) told() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -65,22 +78,7 @@ func (a *fakeAccounts) User(name string) (auth.User, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	u, ok := a.users[name]
-	return auth.User{Name: name, Role: u.role, Enabled: ok, IPMI: ok, IPMIVersion: u.version}, ok
-}
-
-func (a *fakeAccounts) Users() (all []auth.User) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for name, u := range a.users {
-		all = append(all, auth.User{Name: name, Role: u.role, Enabled: true, IPMI: true})
-	}
-	slices.SortFunc(all, func(x, y auth.User) int {
-		if x.Name < y.Name {
-			return -1
-		}
-		return 1
-	})
-	return all
+	return auth.User{Name: name, Number: u.number, Role: u.role, Enabled: ok, IPMI: ok, IPMIVersion: u.version, IPMIAccess: u.access}, ok
 }
 
 func (a *fakeAccounts) set(name string, u fakeUser) {
@@ -181,6 +179,12 @@ func (f fakeBoot) Set(b host.BootOverride, o host.Origin) error {
 	return err
 }
 
+func (f fakePower) Hours() (time.Duration, bool) { return 0, false }
+
+func (f fakeBoot) Targets() []host.BootTarget { return []host.BootTarget{host.BootPXE} }
+
+func (f fakeBoot) Extend(time.Time, host.Origin) error { return nil }
+
 type fakeIdentify struct{ *fakeHost }
 
 func (f fakeIdentify) On() bool {
@@ -197,21 +201,120 @@ func (f fakeIdentify) Set(d time.Duration, o host.Origin) error {
 	return err
 }
 
+// fakeSerial is a serial console whose watchers miss nothing.
+type fakeSerial struct {
+	mu      sync.Mutex
+	all     []byte
+	grew    chan struct{}
+	written []byte
+	breaks  int
+	echo    bool
+	rate    int // bytes a second that writes take; 0: no limit
+}
+
+func newSerial() *fakeSerial { return &fakeSerial{grew: make(chan struct{})} }
+
+func (f *fakeSerial) say(p []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = append(f.all, p...)
+	close(f.grew)
+	f.grew = make(chan struct{})
+}
+
+func (f *fakeSerial) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	f.written = append(f.written, p...)
+	echo, rate := f.echo, f.rate
+	f.mu.Unlock()
+	if echo {
+		f.say(p)
+	}
+	if rate > 0 {
+		time.Sleep(time.Duration(len(p)) * time.Second / time.Duration(rate))
+	}
+	return len(p), nil
+}
+
+func (f *fakeSerial) Break(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.breaks++
+	return nil
+}
+
+func (f *fakeSerial) typed() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.written)
+}
+
+func (f *fakeSerial) Watch(replay int) sol.Watcher {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &serialWatcher{f, len(f.all) - replay}
+}
+
+type serialWatcher struct {
+	f  *fakeSerial
+	at int
+}
+
+func (w *serialWatcher) Next(ctx context.Context, p []byte) (n int, lost int64, err error) {
+	for {
+		w.f.mu.Lock()
+		n = copy(p, w.f.all[w.at:])
+		grew := w.f.grew
+		w.f.mu.Unlock()
+		if w.at += n; n > 0 {
+			return n, 0, nil
+		}
+		select {
+		case <-grew:
+		case <-ctx.Done():
+			return 0, 0, ctx.Err()
+		}
+	}
+}
+
+// fakeChannel has a limit and no more.
+type fakeChannel struct{ limit command.Privilege }
+
+func (f fakeChannel) Access(bool) user.Access { return user.Access{Enabled: true, Limit: f.limit} }
+
+func (f fakeChannel) SetAccess(user.Access, bool, host.Origin) error { return errors.ErrUnsupported }
+
+// fakeKeys is a K_G that nobody changes.
+type fakeKeys [20]byte
+
+func newKeys(kg string) (k fakeKeys) {
+	copy(k[:], kg)
+	return k
+}
+
+func (f fakeKeys) KG() ([20]byte, bool) { return f, false }
+
+func (f fakeKeys) SetKG([20]byte, host.Origin) error { return errors.ErrUnsupported }
+
+func (f fakeKeys) LockKG(host.Origin) error { return errors.ErrUnsupported }
+
 // bmc is a server with fakes behind it and without a socket.
 type bmc struct {
 	*Server
 	accounts *fakeAccounts
 	host     *fakeHost
+	serial   *fakeSerial
 	resets   []string
 }
 
 func newBMC(t testing.TB, change ...func(*Options, *machine)) *bmc {
 	t.Helper()
-	b := &bmc{accounts: newAccounts(), host: newHost()}
+	b := &bmc{accounts: newAccounts(), host: newHost(), serial: newSerial()}
 	o := Options{
 		Config: DefaultConfig(), Accounts: b.accounts,
-		Device: Device{Major: 1, Minor: 23, Product: 0x4455, Aux: [4]byte{1, 2, 3, 4}},
-		Log:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Device:     Device{Major: 1, Minor: 23, Product: 0x4455, Aux: [4]byte{1, 2, 3, 4}},
+		Log:        slog.New(slog.NewTextHandler(io.Discard, nil)),
+		SerialRate: func() int { return 115200 },
 		ResetBMC: func(cold bool, from host.Origin) {
 			kind := "warm"
 			if cold {
@@ -220,7 +323,7 @@ func newBMC(t testing.TB, change ...func(*Options, *machine)) *bmc {
 			b.resets = append(b.resets, kind+" for "+from.String())
 		},
 	}
-	m := machine{power: fakePower{b.host}, boot: fakeBoot{b.host}, identify: fakeIdentify{b.host}}
+	m := machine{power: fakePower{b.host}, boot: fakeBoot{b.host}, identify: fakeIdentify{b.host}, console: b.serial}
 	for i := range m.uuid {
 		m.uuid[i] = byte(i)
 	}
@@ -234,6 +337,21 @@ func newBMC(t testing.TB, change ...func(*Options, *machine)) *bmc {
 	}
 	b.Server = s
 	return b
+}
+
+// run does b's background work; the test must end it by the function.
+func (b *bmc) run(t testing.TB) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := b.Run(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run = %v, want %v", err, context.Canceled)
+		}
+	})
+	for !b.sol.Running() {
+		time.Sleep(time.Millisecond)
+	}
+	return func() { cancel(); running.Wait() }
 }
 
 // mailbox takes what the server sends by itself, and not as a packet's answer.

@@ -33,12 +33,12 @@ func (s *Server) openSession(b, p []byte, from *peer, now time.Time) []byte {
 	if status != statusOK {
 		return appendStatus(b, r.tag, status, r.consoleID)
 	}
-	limit := s.cfg.MaxPrivilege
+	limit := s.limit()
 	if r.privilege != command.None { // none asks for the highest that suits (table 13-9)
 		limit = min(limit, r.privilege)
 	}
 	login := &session{
-		peer: *from, source: sourceOf(from.addr.Addr()), lastUsed: now,
+		peer: *from, source: sourceOf(from.addr.Addr()), lastUsed: now, begun: now,
 		consoleID: r.consoleID, suite: chosen, max: limit,
 	}
 	s.table.open(login)
@@ -146,13 +146,16 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 		login.remember(p, answer)
 		return append(b, answer...)
 	}
-	if len(s.cfg.KG) > 0 {
-		key = []byte(s.cfg.KG)
+	if kg := s.kg(); kg != nil {
+		key = kg
 	}
 	sik := x.sessionKey(login.suite, key)
 	sealer, err := newSealer(login.suite, sik)
 	if err != nil {
 		s.log.Error("IPMI session keys", "error", err)
+		return appendStatus(b, r.tag, statusNoResources, login.consoleID)
+	}
+	if !s.mayHaveMore(x.username) {
 		return appendStatus(b, r.tag, statusNoResources, login.consoleID)
 	}
 	if s.table.count >= s.table.slots {
@@ -169,7 +172,7 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 	login.lastUsed = now
 	login.window = newWindow()
 	login.replies = new([64]reply)
-	login.max = min(login.max, command.Privilege(x.role&0x0F), login.userLimit, s.cfg.MaxPrivilege)
+	login.max = min(login.max, command.Privilege(x.role&0x0F), login.userLimit, s.limit())
 	// A session starts at USER (section 22.18), or below if it may not be USER.
 	login.privilege = min(command.User, login.max)
 	s.log.Debug("IPMI session opened", "user", x.username, "from", login.peer.addr, "privilege", login.max, "sessions", s.table.count)
@@ -179,6 +182,13 @@ func (s *Server) rakp3(b, p []byte, from *peer, now time.Time, judged *verdict) 
 	login.remember(p, answer)
 	login.secret.Key = [20]byte{}
 	return append(b, answer...)
+}
+
+// mayHaveMore says whether a user may have one more session (section 22.26).
+func (s *Server) mayHaveMore(username string) bool {
+	u, _ := s.accounts.User(username)
+	limit := u.IPMIAccess.SessionLimit
+	return limit == 0 || s.table.countOf(username) < limit
 }
 
 // verdict is the outcome of a login, told to the accounts when the answer is

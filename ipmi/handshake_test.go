@@ -263,7 +263,7 @@ func TestPrivilegeIsTheLeast(t *testing.T) {
 		{"admin", 1, 0x14, 4, 1, 1, 0},
 	} {
 		name := fmt.Sprintf("%s open %d role %02X channel %d", test.user, test.open, test.role, test.channel)
-		b := newBMC(t, func(o *Options, _ *machine) { o.Config.MaxPrivilege = test.channel })
+		b := newBMC(t, func(o *Options, _ *machine) { o.Board.Channel = fakeChannel{limit: test.channel} })
 		c := b.console(t, here)
 		c.user, c.password = test.user, b.accounts.users[test.user].secret
 		c.openPrivilege, c.role = test.open, test.role
@@ -310,7 +310,7 @@ func TestRoleIsChecked(t *testing.T) {
 func TestLoginTwoSuitesAndKG(t *testing.T) {
 	for _, suite := range []byte{3, 17} {
 		for _, kg := range []string{"", "the BMC key"} {
-			b := newBMC(t, func(o *Options, _ *machine) { o.Config.Suite3, o.Config.KG = true, kg })
+			b := newBMC(t, func(o *Options, _ *machine) { o.Config.Suite3, o.Board.Keys = true, newKeys(kg) })
 			c := b.console(t, here)
 			c.suite, c.kg = suite, kg
 			c.login()

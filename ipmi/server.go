@@ -26,7 +26,11 @@ import (
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/settings"
+	"github.com/nitrino/nitrino/internal/store"
+	"github.com/nitrino/nitrino/ipmi/chassis"
 	"github.com/nitrino/nitrino/ipmi/command"
+	"github.com/nitrino/nitrino/ipmi/sol"
+	"github.com/nitrino/nitrino/ipmi/user"
 )
 
 // Config is the section "ipmi" of the settings.
@@ -34,18 +38,13 @@ type Config struct {
 	// Suite3 also offers cipher suite 3 (SHA-1) to consoles that know no
 	// other; suite 17 always is.
 	Suite3 bool `json:"suite3"`
-	// MaxSessions bounds the sessions open at once, 1 to 63.
+	// MaxSessions bounds the sessions open at once, 1 to 64.
 	MaxSessions int `json:"max_sessions"`
 	// IdleTimeout ends a silent session. The specification says 60 s.
 	IdleTimeout time.Duration `json:"idle_timeout"`
-	// MaxPrivilege limits every session on the LAN channel.
-	MaxPrivilege command.Privilege `json:"max_privilege"`
 	// LoginsPerSecond is how many logins one address (IPv6: one /64) may begin
 	// a second, over time; five seconds' worth may come at once.
 	LoginsPerSecond int `json:"logins_per_second"`
-	// KG is the BMC key of two-key logins, at most 20 bytes; empty: the user's
-	// key serves (section 13.31).
-	KG string `json:"kg,omitempty"`
 }
 
 // DefaultConfig is what most data centres want.
@@ -53,7 +52,6 @@ func DefaultConfig() Config {
 	return Config{
 		MaxSessions:     maxSlots,
 		IdleTimeout:     60 * time.Second,
-		MaxPrivilege:    command.Administrator,
 		LoginsPerSecond: 50,
 	}
 }
@@ -65,12 +63,8 @@ func (c Config) Validate() error {
 		return &settings.FieldError{Pointer: "/max_sessions", Err: fmt.Errorf("%d is not between 1 and %d: %w", c.MaxSessions, maxSlots, host.ErrInvalid)}
 	case c.IdleTimeout < 10*time.Second || c.IdleTimeout > time.Hour:
 		return &settings.FieldError{Pointer: "/idle_timeout", Err: fmt.Errorf("%v is not between 10s and 1h: %w", c.IdleTimeout, host.ErrInvalid)}
-	case c.MaxPrivilege < command.User || c.MaxPrivilege > command.Administrator:
-		return &settings.FieldError{Pointer: "/max_privilege", Err: fmt.Errorf("%d is not between 2 (USER) and 4 (ADMINISTRATOR): %w", c.MaxPrivilege, host.ErrInvalid)}
 	case c.LoginsPerSecond < 1 || c.LoginsPerSecond > 10000:
 		return &settings.FieldError{Pointer: "/logins_per_second", Err: fmt.Errorf("%d is not between 1 and 10000: %w", c.LoginsPerSecond, host.ErrInvalid)}
-	case len(c.KG) > 20:
-		return &settings.FieldError{Pointer: "/kg", Err: fmt.Errorf("%d bytes are more than 20: %w", len(c.KG), host.ErrInvalid)}
 	}
 	return nil
 }
@@ -83,9 +77,9 @@ type Accounts interface {
 	Secret(t auth.Attempt) (s auth.Secret, known bool)
 	// SecretResult tells whether the login asked about succeeded.
 	SecretResult(t auth.Attempt, ok bool)
+	// Privilege tells that the session of t was raised to a level.
+	Privilege(t auth.Attempt, level string)
 	User(name string) (auth.User, bool)
-	// Users are sorted by name.
-	Users() []auth.User
 }
 
 // Device is what Get Device ID and the GUID commands say of the board.
@@ -118,55 +112,55 @@ type Options struct {
 	// SelfTest returns the result of the last self-test at once; nil where
 	// there is none.
 	SelfTest func() SelfTest
+	// Board is what the commands change of the board's settings.
+	Board Board
+	// Port is the UDP port that is served.
+	Port uint16
+	// Store keeps what IPMI's own commands set.
+	Store *store.Store
+	// SerialRate is the rate of the host's serial console, in bits a second;
+	// nil, or 0, where it has none.
+	SerialRate func() int
 }
 
-// The parts of the host that commands act on. *host.Power, *host.Boot and
-// *host.Identify are these; tests have others.
-type (
-	power interface {
-		Supports(host.Action) bool
-		Request(host.Action, host.Cause, host.Origin) (*host.Operation, error)
-		Status() host.PowerStatus
-		SetRestorePolicy(host.RestorePolicy, host.Origin) error
-	}
-	boot interface {
-		Get() host.BootOverride
-		Set(host.BootOverride, host.Origin) error
-	}
-	identify interface {
-		On() bool
-		Set(time.Duration, host.Origin) error
-	}
-)
-
-// machine is the host; boot and identify are nil where they are absent.
+// machine is the host; boot, identify and console are nil where they are
+// absent, and event is nil where nobody wants to know.
 type machine struct {
-	power    power
-	boot     boot
-	identify identify
+	power    chassis.Power
+	boot     chassis.Boot
+	identify chassis.Identify
+	console  sol.Console
+	event    func(host.Event)
 	uuid     [16]byte
 }
+
+// hostConsole is the host's console as package sol needs it.
+type hostConsole struct{ *host.Console }
+
+func (c hostConsole) Watch(replay int) sol.Watcher { return c.Console.Watch(replay) }
 
 // Server is one BMC on the LAN. Its methods may be called from any goroutine.
 type Server struct {
 	cfg      Config
 	accounts Accounts
+	channel  user.Channel // nil: the channel has no limit
+	keys     user.Keys    // nil: there is no K_G
 	host     machine
 	device   Device
 	log      *slog.Logger
 	resetBMC func(cold bool, from host.Origin)
 	selfTest func() SelfTest
 
-	suites      []*suite
-	list        []command.Command
-	commands    map[commandKey]*command.Command
-	support     byte     // additional device support, of Get Device ID
-	systemGUID  [16]byte // least significant byte first (section 20.8)
-	deviceGUID  [16]byte
-	bootKey     [32]byte
-	seed        maphash.Seed
-	bootOptions bootOptions
-	light       light
+	suites     []*suite
+	list       []command.Command
+	commands   map[commandKey]*command.Command
+	support    byte     // additional device support, of Get Device ID
+	systemGUID [16]byte // least significant byte first (section 20.8)
+	deviceGUID [16]byte
+	bootKey    [32]byte
+	seed       maphash.Seed
+	sol        *sol.SOL // nil where there is no console
+	background []func(context.Context) error
 
 	mu      sync.Mutex
 	table   *table
@@ -176,16 +170,28 @@ type Server struct {
 
 // New makes a server that answers nothing yet; see Serve.
 func New(o Options) (*Server, error) {
-	m := machine{power: o.Host.Power, uuid: o.Host.UUID}
+	m := machine{power: o.Host.Power, uuid: o.Host.UUID, event: func(e host.Event) { o.Host.Events.Add(e) }}
 	if o.Host.Boot != nil {
 		m.boot = o.Host.Boot
 	}
 	if o.Host.Identify != nil {
 		m.identify = o.Host.Identify
 	}
-	return newServer(o, m)
+	if o.Host.Console != nil {
+		m.console = hostConsole{o.Host.Console}
+	}
+	s, err := newServer(o, m)
+	if err != nil {
+		return nil, err
+	}
+	chapters, err := s.chapters(o)
+	if err != nil {
+		return nil, fmt.Errorf("ipmi: %w", err)
+	}
+	return s, s.add(chapters...)
 }
 
+// newServer makes a server of what needs sessions, and the chassis.
 func newServer(o Options, m machine) (*Server, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("ipmi settings: %w", err)
@@ -194,10 +200,11 @@ func newServer(o Options, m machine) (*Server, error) {
 		return nil, fmt.Errorf("ipmi device %+v: %w", d, host.ErrInvalid)
 	}
 	s := &Server{
-		cfg: o.Config, accounts: o.Accounts, host: m, device: o.Device, log: o.Log, resetBMC: o.ResetBMC, selfTest: o.SelfTest,
+		cfg: o.Config, accounts: o.Accounts, channel: o.Board.Channel, keys: o.Board.Keys, host: m, device: o.Device, log: o.Log, resetBMC: o.ResetBMC, selfTest: o.SelfTest,
 		suites: suites(o.Config.Suite3), seed: maphash.MakeSeed(),
-		table:  newTable(o.Config.MaxSessions, o.Config.IdleTimeout),
-		logins: newLimiter(float64(o.Config.LoginsPerSecond), 5*float64(o.Config.LoginsPerSecond)),
+		table:    newTable(o.Config.MaxSessions, o.Config.IdleTimeout),
+		commands: map[commandKey]*command.Command{},
+		logins:   newLimiter(float64(o.Config.LoginsPerSecond), 5*float64(o.Config.LoginsPerSecond)),
 	}
 	_, _ = rand.Read(s.bootKey[:]) // it never fails, says its documentation
 	s.systemGUID = reversed(m.uuid)
@@ -205,11 +212,29 @@ func newServer(o Options, m machine) (*Server, error) {
 		s.device.GUID = boardGUID(m.uuid)
 	}
 	s.deviceGUID = reversed(s.device.GUID)
-	if err := s.register(s.appCommands(), s.channelCommands(), s.sessionCommands(), s.chassisCommands(), s.bootCommands()); err != nil {
-		return nil, err
+	body := chassis.New(chassis.Options{
+		Power: m.power, Boot: m.boot, Identify: m.identify, Has: s.has, SetCycleInterval: o.Board.SetCycleInterval, Log: o.Log,
+	})
+	own := []chapter{{s.appCommands(), nil}, {s.channelCommands(), nil}, {s.sessionCommands(), nil}, {body.Commands(), nil}}
+	if m.console != nil {
+		s.sol = s.newSOL(o)
+		own = append(own, chapter{s.sol.Commands(), s.sol.Run})
+	}
+	return s, s.add(append(own, chapter{s.payloadCommands(), nil})...)
+}
+
+// add takes chapters into the table, each command once.
+func (s *Server) add(chapters ...chapter) error {
+	for _, c := range chapters {
+		if err := s.register(c.commands); err != nil {
+			return err
+		}
+		if c.run != nil {
+			s.background = append(s.background, c.run)
+		}
 	}
 	s.support = s.deviceSupport()
-	return s, nil
+	return nil
 }
 
 // boardGUID derives the board's UUID from the host's, so that it stays as long
@@ -229,6 +254,10 @@ func reversed(u [16]byte) (r [16]byte) {
 	}
 	return r
 }
+
+// Run does the work in the background, until ctx ends; it returns ctx's error.
+// It is to run beside Serve, and may be called again when it has returned.
+func (s *Server) Run(ctx context.Context) error { return runAll(ctx, s.background) }
 
 // Serve answers what comes to conn, until ctx ends or the socket fails; it does
 // not close conn. It may run for several sockets at once, and sessions outlive
@@ -284,11 +313,33 @@ func (s *Server) sweep(ctx context.Context) {
 	}
 }
 
-// expire also ends the sessions of users who are gone or changed: rights that
-// were taken away must not live on in an open session.
+// limit is the most that a session on the LAN channel may do.
+func (s *Server) limit() command.Privilege {
+	if s.channel == nil {
+		return command.Administrator
+	}
+	return s.channel.Access(false).Limit
+}
+
+// kg is the key of two-key logins; nil: the user's key serves (section 13.31).
+func (s *Server) kg() []byte {
+	if s.keys == nil {
+		return nil
+	}
+	key, _ := s.keys.KG()
+	if key == [20]byte{} {
+		return nil
+	}
+	return key[:]
+}
+
+// expire also ends the sessions of users who are gone or changed, and limits
+// those of a channel whose limit was lowered: rights that were taken away must
+// not live on in an open session.
 func (s *Server) expire(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	limit := s.limit()
 	s.table.expire(now, func(x *session) { s.closed(x, "idle") })
 	for _, x := range s.table.active {
 		if x == nil {
@@ -297,10 +348,17 @@ func (s *Server) expire(now time.Time) {
 		if u, ok := s.accounts.User(x.exchange.username); !ok || u.IPMIVersion != x.secret.Version {
 			s.table.end(x, now)
 			s.closed(x, "user changed")
+			continue
 		}
+		x.max = min(x.max, limit)
+		x.privilege = min(x.privilege, limit)
 	}
 }
 
+// closed is told of each session that ended, and why. The lock is held.
 func (s *Server) closed(x *session, why string) {
+	if x.sol != nil {
+		s.sol.End(x.sol, "the session was closed: "+why)
+	}
 	s.log.Debug("IPMI session closed", "user", x.exchange.username, "from", x.peer.addr, "why", why, "sessions", s.table.count)
 }

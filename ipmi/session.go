@@ -8,6 +8,7 @@ import (
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/ipmi/command"
+	"github.com/nitrino/nitrino/ipmi/sol"
 )
 
 type sessionState uint8
@@ -28,6 +29,7 @@ type session struct {
 	peer     peer
 	source   netip.Addr
 	lastUsed time.Time // the clock of the state's limit
+	begun    time.Time
 
 	consoleID uint32
 	suite     *suite
@@ -47,12 +49,15 @@ type session struct {
 	privilege command.Privilege
 	window    window
 	sent      uint32 // sequence of the last packet sent
+	unheard   int    // packets sent since the console was last heard, but for answers
 	sealer    *sealer
-	replies   *[64]reply // by the requester's sequence
+	replies   *[64]reply  // by the requester's sequence
+	commands  uint32      // how many were taken, repetitions excepted
+	sol       *sol.Stream // the last one activated, nil: none was
 }
 
 func (s *session) attempt() auth.Attempt {
-	return auth.Attempt{Via: "ipmi", Source: s.peer.addr.Addr().Unmap(), Name: s.exchange.username}
+	return auth.Attempt{Via: "ipmi", Source: s.peer.addr.Addr().Unmap(), Name: s.exchange.username, Begun: s.begun}
 }
 
 func (s *session) origin() host.Origin {
@@ -124,6 +129,9 @@ const (
 	// that many commands, and some use one for all; so whatever other command
 	// comes under a number makes it new at once.
 	replyAge = 10 * time.Second
+	// replyLag is how many other commands may come between. A console that
+	// sends one command over and over is back at a number after 64.
+	replyLag = 32
 )
 
 // reply is the last command that came under one requester's sequence, if it
@@ -132,6 +140,7 @@ const (
 type reply struct {
 	at      time.Time // of the answer; zero: nothing to repeat
 	command uint32
+	number  uint32 // of session.commands
 	digest  uint64 // of the request's data
 	running bool   // not answered yet
 	code    command.Code
@@ -144,13 +153,13 @@ func (m *message) commandKey() uint32 {
 	return uint32(m.netFn)<<24 | uint32(m.cmd)<<16 | uint32(m.lun)<<12 | uint32(m.rqLUN)<<8 | uint32(m.rqAddr)
 }
 
-func (r *reply) repeats(m *message, seed maphash.Seed, now time.Time) bool {
-	recent := r.running || !r.at.IsZero() && now.Sub(r.at) < replyAge
+func (r *reply) repeats(m *message, seed maphash.Seed, now time.Time, commands uint32) bool {
+	recent := r.running || !r.at.IsZero() && now.Sub(r.at) < replyAge && commands-r.number < replyLag
 	return recent && r.command == m.commandKey() && r.digest == maphash.Bytes(seed, m.data)
 }
 
-func (r *reply) begin(m *message, seed maphash.Seed) {
-	*r = reply{command: m.commandKey(), digest: maphash.Bytes(seed, m.data), running: true}
+func (r *reply) begin(m *message, seed maphash.Seed, commands uint32) {
+	*r = reply{command: m.commandKey(), number: commands, digest: maphash.Bytes(seed, m.data), running: true}
 }
 
 func (r *reply) finish(now time.Time, code command.Code, data []byte) {

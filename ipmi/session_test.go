@@ -169,6 +169,21 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+// TestSameCommandAgain: a console that sends one command over and over comes back
+// to a requester's sequence after 64, and that is no repetition.
+func TestSameCommandAgain(t *testing.T) {
+	b := newBMC(t)
+	c := b.console(t, here).at(command.Administrator)
+	for i := range 200 {
+		if out := c.send(c.next(request(byte(i%64), command.App, 0x03))); len(out) == 0 {
+			t.Fatalf("Warm Reset %d is not answered", i)
+		}
+	}
+	if got := len(b.resets); got != 200 {
+		t.Errorf("it ran %d times, want 200", got)
+	}
+}
+
 // TestRetriedCycleRunsOnce is ipmitool's retry: a new packet with the same
 // requester's sequence.
 func TestRetriedCycleRunsOnce(t *testing.T) {

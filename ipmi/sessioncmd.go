@@ -34,11 +34,14 @@ func (s *Server) setSessionPrivilege(c *command.Call) command.Code {
 	case want == command.None: // only asks
 	case want < command.User || want > command.OEMLevel:
 		return command.InvalidField
-	case want > min(holder(c).userLimit, s.cfg.MaxPrivilege):
+	case want > min(holder(c).userLimit, s.limit()):
 		return codeAboveUserLimit
 	case want > holder(c).max: // the login asked for less
 		return codeNotForThisSession
 	default:
+		if raised := want > max(command.User, holder(c).privilege); raised {
+			s.accounts.Privilege(holder(c).attempt(), want.String())
+		}
 		holder(c).privilege = want
 	}
 	c.Put(byte(holder(c).privilege))
@@ -65,6 +68,9 @@ func (s *Server) closeSession(c *command.Call) command.Code {
 	}
 	if target == nil {
 		return codeNoSuchSession
+	}
+	if target == holder(c) && target.sol != nil {
+		s.sol.End(target.sol, "") // the answer says it
 	}
 	s.table.end(target, c.Now)
 	s.closed(target, "closed by "+holder(c).exchange.username)
@@ -109,11 +115,11 @@ func (s *Server) getSessionInfo(c *command.Call) command.Code {
 		}
 	}
 	if x == nil {
-		c.Put(0, byte(s.table.slots), byte(s.table.count))
+		c.Put(0, byte(min(s.table.slots, mostTold)), byte(min(s.table.count, mostTold)))
 		return command.OK
 	}
 	const rmcpPlus = 0x10 // session protocol, in the byte of the channel
-	c.Put(x.handle, byte(s.table.slots), byte(s.table.count), s.userID(x.exchange.username), byte(x.privilege), rmcpPlus|command.ChannelLAN)
+	c.Put(x.handle, byte(min(s.table.slots, mostTold)), byte(min(s.table.count, mostTold)), s.userID(x.exchange.username), byte(x.privilege), rmcpPlus|command.ChannelLAN)
 	// The console's address: 4 bytes, so 0 for IPv6; its MAC, which UDP does
 	// not tell; its port.
 	var addr [4]byte
@@ -126,13 +132,8 @@ func (s *Server) getSessionInfo(c *command.Call) command.Code {
 	return command.OK
 }
 
-// userID is a user's number: the place in the sorted list, from 2 on, since 1
-// is the anonymous user (section 6.9). 0 where the user is gone.
+// userID is a user's number (section 6.9), 0 where the user is gone.
 func (s *Server) userID(name string) byte {
-	for i, u := range s.accounts.Users() {
-		if u.Name == name && i+2 <= 0x3F {
-			return byte(i + 2)
-		}
-	}
-	return 0
+	u, _ := s.accounts.User(name)
+	return byte(u.Number)
 }

@@ -17,8 +17,10 @@ const (
 	// a real login takes milliseconds.
 	maxPending          = 128
 	maxPendingPerSource = 32
-	// maxSlots is what Get Session Info can tell (table 22-25, byte 3).
-	maxSlots = 63
+	// maxSlots is how many sessions there can be; the counts in answers have 6
+	// bits (tables 22-25 and 22-29), so of 64 sessions they tell mostTold.
+	maxSlots = 64
+	mostTold = 63
 )
 
 // table holds the sessions. The server's lock guards it.
@@ -99,6 +101,16 @@ func (t *table) login(id uint32, from netip.AddrPort) *session {
 		return nil
 	}
 	return s
+}
+
+// countOf is how many active sessions a user has.
+func (t *table) countOf(user string) (n int) {
+	for _, x := range t.active {
+		if x != nil && x.exchange.username == user {
+			n++
+		}
+	}
+	return n
 }
 
 // room returns a session that can give its slot to a new one of user, nil where

@@ -29,6 +29,7 @@ const (
 // Payload types (table 13-16).
 const (
 	payloadIPMI         = 0x00
+	payloadSOL          = 0x01
 	payloadOpenRequest  = 0x10
 	payloadOpenResponse = 0x11
 	payloadRAKP1        = 0x12

@@ -133,6 +133,7 @@ func (w *worker) inSession(p []byte, h *sessionHeader, now time.Time) []byte {
 		return nil
 	}
 	x.window.take(h.seq)
+	x.unheard = 0
 	body, ok := x.sealer.decrypt(h.body)
 	if !ok {
 		return nil
@@ -144,6 +145,8 @@ func (w *worker) inSession(p []byte, h *sessionHeader, now time.Time) []byte {
 	switch h.payload {
 	case payloadIPMI:
 		return w.command(x, body, now)
+	case payloadSOL:
+		return w.serial(x, body, h.seq, now)
 	}
 	return nil
 }
@@ -156,7 +159,7 @@ func (w *worker) command(x *session, p []byte, now time.Time) []byte {
 		return nil
 	}
 	known := &x.replies[m.rqSeq]
-	if known.repeats(&m, w.s.seed, now) {
+	if known.repeats(&m, w.s.seed, now, x.commands) {
 		if known.running {
 			return nil // its answer will come
 		}
@@ -165,6 +168,7 @@ func (w *worker) command(x *session, p []byte, now time.Time) []byte {
 	if x.state != stateActive {
 		return nil
 	}
+	x.commands++
 	if !known.running {
 		*known = reply{}
 	}
@@ -178,13 +182,13 @@ func (w *worker) command(x *session, p []byte, now time.Time) []byte {
 		code = command.Busy
 	case cmd.Conduct == command.Changes:
 		w.call.Origin = x.origin()
-		known.begin(&m, w.s.seed)
+		known.begin(&m, w.s.seed, x.commands)
 		code = w.s.perform(cmd, &w.call, &m)
 		known.finish(now, code, w.call.Reply)
 	case w.s.waiting >= maxWaiting:
 		code = command.Busy
 	default:
-		known.begin(&m, w.s.seed)
+		known.begin(&m, w.s.seed, x.commands)
 		w.wait(x, cmd, m, now)
 		return nil
 	}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/nitrino/nitrino/internal/settings"
 )
@@ -12,11 +14,24 @@ import (
 // A Config is the section "network" of the settings: the board's own addresses.
 type Config struct {
 	// Interface is the name of the network interface; empty: the board's choice.
-	Interface string     `json:"interface"`
-	IPv4      IPv4Config `json:"ipv4"`
-	IPv6      IPv6Config `json:"ipv6"`
+	Interface string `json:"interface"`
+	// VLAN is the IEEE 802.1Q VLAN on it that the board lives in, 1 to 4094; 0:
+	// its frames have no tag. VLANPriority (PCP) is that of the frames sent.
+	VLAN         int        `json:"vlan"`
+	VLANPriority int        `json:"vlan_priority"`
+	IPv4         IPv4Config `json:"ipv4"`
+	IPv6         IPv6Config `json:"ipv6"`
 	// DNS lists name servers; empty: those that DHCP tells.
 	DNS []string `json:"dns"`
+	// Trial is how long a change at run time has to prove itself, which is not
+	// this package's affair; 0: changes are for good.
+	Trial time.Duration `json:"trial"`
+}
+
+// Equal says whether c and o are the same network. Trial is not a part of it.
+func (c Config) Equal(o Config) bool {
+	return c.Interface == o.Interface && c.VLAN == o.VLAN && c.VLANPriority == o.VLANPriority &&
+		c.IPv4 == o.IPv4 && c.IPv6 == o.IPv6 && slices.Equal(c.DNS, o.DNS)
 }
 
 // An IPv4Config says how the interface gets its IPv4 address.
@@ -50,9 +65,18 @@ const (
 // maxDNS is how many name servers a resolver asks (MAXNS of resolv.conf(5)).
 const maxDNS = 3
 
+// The bounds of the VLAN's numbers (IEEE 802.1Q section 9.6: 4095 is reserved)
+// and of a trial.
+const (
+	maxVLAN         = 4094
+	maxVLANPriority = 7
+	minTrial        = 10 * time.Second
+	maxTrial        = time.Hour
+)
+
 // DefaultConfig takes what the network offers.
 func DefaultConfig() Config {
-	return Config{IPv4: IPv4Config{Method: MethodDHCP}, IPv6: IPv6Config{Method: MethodSLAAC}, DNS: []string{}}
+	return Config{IPv4: IPv4Config{Method: MethodDHCP}, IPv6: IPv6Config{Method: MethodSLAAC}, DNS: []string{}, Trial: 2 * time.Minute}
 }
 
 // Validate answers a *settings.FieldError, relative to the section, for the
@@ -64,9 +88,10 @@ func (c Config) Validate() error {
 
 // A plan is a Config in the types that the work is done with.
 type plan struct {
-	iface  string
-	v4, v6 family
-	dns    []netip.Addr
+	iface              string
+	vlan, vlanPriority int
+	v4, v6             family
+	dns                []netip.Addr
 }
 
 // A family is the plan for IPv4 or IPv6.
@@ -77,9 +102,18 @@ type family struct {
 }
 
 func (c Config) plan() (plan, error) {
-	p := plan{iface: c.Interface}
+	p := plan{iface: c.Interface, vlan: c.VLAN, vlanPriority: c.VLANPriority}
 	if err := checkInterface(c.Interface); err != nil {
 		return plan{}, &settings.FieldError{Pointer: "/interface", Err: err}
+	}
+	if c.VLAN < 0 || c.VLAN > maxVLAN {
+		return plan{}, &settings.FieldError{Pointer: "/vlan", Err: fmt.Errorf("%d is not between 0 (none) and %d", c.VLAN, maxVLAN)}
+	}
+	if c.VLANPriority < 0 || c.VLANPriority > maxVLANPriority {
+		return plan{}, &settings.FieldError{Pointer: "/vlan_priority", Err: fmt.Errorf("%d is not between 0 and %d", c.VLANPriority, maxVLANPriority)}
+	}
+	if c.Trial != 0 && (c.Trial < minTrial || c.Trial > maxTrial) {
+		return plan{}, &settings.FieldError{Pointer: "/trial", Err: fmt.Errorf("%v is neither 0s (no trial) nor between %v and %v", c.Trial, minTrial, maxTrial)}
 	}
 	var err error
 	if p.v4, err = parseFamily("/ipv4", c.IPv4.Method, MethodDHCP, c.IPv4.Address, c.IPv4.Gateway, false); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nitrino/nitrino/internal/settings"
 )
@@ -74,6 +75,14 @@ func TestValidate(t *testing.T) {
 		{"four", dns("192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"), "/dns", "4 name servers are more than 3"},
 		{"a name", dns("192.0.2.1", "dns.example"), "/dns/1", "is not an IP address"},
 		{"a multicast server", dns("224.0.0.251"), "/dns/0", "cannot be the address of a name server"},
+
+		{"a VLAN", func(c *Config) { c.VLAN, c.VLANPriority = 4094, 7 }, "", ""},
+		{"a reserved VLAN", func(c *Config) { c.VLAN = 4095 }, "/vlan", "4095 is not between 0 (none) and 4094"},
+		{"a negative VLAN", func(c *Config) { c.VLAN = -1 }, "/vlan", "-1 is not between"},
+		{"too high a priority", func(c *Config) { c.VLAN, c.VLANPriority = 5, 8 }, "/vlan_priority", "8 is not between 0 and 7"},
+		{"no trial", func(c *Config) { c.Trial = 0 }, "", ""},
+		{"a short trial", func(c *Config) { c.Trial = 9 * time.Second }, "/trial", "9s is neither 0s (no trial) nor between 10s and 1h0m0s"},
+		{"a long trial", func(c *Config) { c.Trial = time.Hour + 1 }, "/trial", "is neither"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := DefaultConfig()

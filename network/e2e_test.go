@@ -326,6 +326,14 @@ func TestDHCP(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(l.dir, "leases")); err != nil || !strings.Contains(string(b), " rack7 01:02:00:00:00:00:05") {
 		t.Errorf("got the server's leases %q, %v; want host name and client id", b, err)
 	}
+	if mac, err := m.Neighbor(netip.MustParseAddr("10.77.0.1")); err == nil && mac == nil {
+		l.do("ip", "neigh", "replace", "10.77.0.1", "lladdr", "02:00:00:00:00:01", "dev", "eth0")
+	} else if err != nil {
+		t.Error(err)
+	}
+	if mac, err := m.Neighbor(netip.MustParseAddr("10.77.0.1")); err != nil || mac.String() != "02:00:00:00:00:01" {
+		t.Errorf("got the gateway's MAC address %s, %v", mac, err)
+	}
 	l.until("a kept lease with the gateway", 3*time.Second, func() bool {
 		b, err := l.leases.Load()
 		return err == nil && bytes.Contains(b, []byte("02:00:00:00:00:01"))

@@ -17,7 +17,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// fakeKernel is a kernel with one interface.
+// fakeKernel is a kernel with one interface, and VLANs on it.
 type fakeKernel struct {
 	start time.Time
 	boot  string
@@ -25,13 +25,25 @@ type fakeKernel struct {
 	mu      sync.Mutex
 	wake    func()
 	link    link // index 0: there is none
-	have    []address
+	vlans   []link
+	have    []held
 	ends    map[netip.Prefix]time.Time
-	routes  []kernelRoute
+	routes  []heldRoute
 	sysctls map[string]string
 	looks   int      // how often the addresses were asked for
 	log     []string // what was changed
 	refuse  error    // the answer to SetAddress
+}
+
+// held is an address of an interface, and heldRoute a route over one.
+type held struct {
+	on int
+	address
+}
+
+type heldRoute struct {
+	on int
+	kernelRoute
 }
 
 func newKernel() *fakeKernel {
@@ -78,10 +90,37 @@ func (k *fakeKernel) Watch(ctx context.Context, changed func()) error {
 func (k *fakeKernel) Link(name string) (link, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.link.index == 0 || name != k.link.name {
-		return link{}, fmt.Errorf("interface %s: %w", name, fs.ErrNotExist)
+	for _, l := range append(k.vlans, k.link) {
+		if l.index != 0 && name == l.name {
+			return l, nil
+		}
 	}
-	return k.link, nil
+	return link{}, fmt.Errorf("interface %s: %w", name, fs.ErrNotExist)
+}
+
+func (k *fakeKernel) VLANs(parent link) ([]link, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.vlans), nil
+}
+
+func (k *fakeKernel) AddVLAN(parent link, name string, v vlan) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.note("+%s %d priority %d", name, v.id, v.priority)
+	k.vlans = append(k.vlans, link{name: name, index: 100*v.id + v.priority, mac: k.link.mac, mtu: k.link.mtu, up: true, carrier: true, vlan: v})
+	k.sysctls["net/ipv6/conf/"+name+"/disable_ipv6"] = "0"
+	return nil
+}
+
+func (k *fakeKernel) DeleteVLAN(l link) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.note("-%s", l.name)
+	k.vlans = slices.DeleteFunc(k.vlans, func(o link) bool { return o.index == l.index })
+	k.have = slices.DeleteFunc(k.have, func(h held) bool { return h.on == l.index })
+	k.routes = slices.DeleteFunc(k.routes, func(h heldRoute) bool { return h.on == l.index })
+	return nil
 }
 
 func (k *fakeKernel) SetUp(l link) error {
@@ -96,28 +135,31 @@ func (k *fakeKernel) SetMTU(_ link, mtu int) error {
 	return nil
 }
 
-func (k *fakeKernel) Addresses(link) ([]address, error) {
+func (k *fakeKernel) Addresses(l link) ([]address, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.looks++
-	list := slices.Clone(k.have)
-	for i, a := range list {
-		if end, ok := k.ends[a.prefix]; ok {
-			list[i].valid = max(time.Until(end), 1)
+	var list []address
+	for _, h := range k.have {
+		if end, ok := k.ends[h.prefix]; ok {
+			h.valid = max(time.Until(end), 1)
+		}
+		if h.on == l.index {
+			list = append(list, h.address)
 		}
 	}
 	return list, nil
 }
 
-func (k *fakeKernel) SetAddress(_ link, a address) error {
+func (k *fakeKernel) SetAddress(l link, a address) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.refuse != nil {
 		return k.refuse
 	}
-	if !slices.ContainsFunc(k.have, func(h address) bool { return h.prefix == a.prefix }) {
+	if !slices.ContainsFunc(k.have, func(h held) bool { return h.prefix == a.prefix && h.on == l.index }) {
 		k.note("+%s", a.prefix)
-		k.have = append(k.have, address{prefix: a.prefix})
+		k.have = append(k.have, held{l.index, address{prefix: a.prefix}})
 	}
 	delete(k.ends, a.prefix)
 	if a.valid > 0 {
@@ -126,35 +168,43 @@ func (k *fakeKernel) SetAddress(_ link, a address) error {
 	return nil
 }
 
-func (k *fakeKernel) DeleteAddress(_ link, a address) error {
+func (k *fakeKernel) DeleteAddress(l link, a address) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.note("-%s", a.prefix)
-	k.have = slices.DeleteFunc(k.have, func(h address) bool { return h.prefix == a.prefix })
+	k.have = slices.DeleteFunc(k.have, func(h held) bool { return h.prefix == a.prefix && h.on == l.index })
 	return nil
 }
 
-func (k *fakeKernel) Routes(link) ([]kernelRoute, error) {
+func (k *fakeKernel) Routes(l link) ([]kernelRoute, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Clone(k.routes), nil
+	var list []kernelRoute
+	for _, h := range k.routes {
+		if h.on == l.index {
+			list = append(list, h.kernelRoute)
+		}
+	}
+	return list, nil
 }
 
-func (k *fakeKernel) AddRoute(_ link, r kernelRoute) error {
+func (k *fakeKernel) AddRoute(l link, r kernelRoute) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.note("+%s via %s", r.to, r.gateway)
-	k.routes = append(k.routes, r)
+	k.routes = append(k.routes, heldRoute{l.index, r})
 	return nil
 }
 
-func (k *fakeKernel) DeleteRoute(_ link, r kernelRoute) error {
+func (k *fakeKernel) DeleteRoute(l link, r kernelRoute) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.note("-%s via %s", r.to, r.gateway)
-	k.routes = slices.DeleteFunc(k.routes, func(h kernelRoute) bool { return h == r })
+	k.routes = slices.DeleteFunc(k.routes, func(h heldRoute) bool { return h == heldRoute{l.index, r} })
 	return nil
 }
+
+func (k *fakeKernel) Neighbor(netip.Addr) (net.HardwareAddr, error) { return nil, nil }
 
 func (k *fakeKernel) Sysctl(name string) (string, error) {
 	k.mu.Lock()

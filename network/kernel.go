@@ -15,6 +15,11 @@ type kernel interface {
 	Watch(ctx context.Context, changed func()) error
 	// Link answers fs.ErrNotExist where there is no such interface.
 	Link(name string) (link, error)
+	// VLANs lists the VLANs on an interface.
+	VLANs(parent link) ([]link, error)
+	AddVLAN(parent link, name string, v vlan) error
+	// DeleteVLAN removes one; one that is gone is no error.
+	DeleteVLAN(l link) error
 	SetUp(l link) error
 	SetMTU(l link, mtu int) error
 	Addresses(l link) ([]address, error)
@@ -25,6 +30,9 @@ type kernel interface {
 	Routes(l link) ([]kernelRoute, error)
 	AddRoute(l link, r kernelRoute) error
 	DeleteRoute(l link, r kernelRoute) error
+	// Neighbor answers the MAC address behind an address on a link; nil where
+	// the kernel does not know it.
+	Neighbor(a netip.Addr) (net.HardwareAddr, error)
 	// Sysctl reads net/... below /proc/sys; fs.ErrNotExist where the kernel
 	// does not have it.
 	Sysctl(name string) (string, error)
@@ -40,6 +48,14 @@ type link struct {
 	mtu     int
 	up      bool // set to work
 	carrier bool // and connected
+	vlan    vlan // zero: it is none
+}
+
+// A vlan is what makes an interface a VLAN on another.
+type vlan struct {
+	parent   int // index
+	id       int
+	priority int // of the frames sent
 }
 
 func (l link) netInterface() *net.Interface {

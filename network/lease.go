@@ -230,6 +230,7 @@ func (l *lease) over(now time.Time) bool {
 type leaseFile struct {
 	Version    int          `json:"version"`
 	MAC        string       `json:"mac"` // of the interface that has it
+	VLAN       int          `json:"vlan,omitempty"`
 	Address    netip.Prefix `json:"address"`
 	Server     netip.Addr   `json:"server"`
 	Gateway    netip.Addr   `json:"gateway,omitzero"`
@@ -266,10 +267,10 @@ type clock struct {
 }
 
 // encodeLease writes l as it is at c.
-func encodeLease(l *lease, mac net.HardwareAddr, c clock) ([]byte, error) {
+func encodeLease(l *lease, mac net.HardwareAddr, vlan int, c clock) ([]byte, error) {
 	age := c.now.Sub(l.granted)
 	f := leaseFile{
-		Version: leaseVersion, MAC: mac.String(),
+		Version: leaseVersion, MAC: mac.String(), VLAN: vlan,
 		Address: l.address, Server: l.server, Gateway: l.gateway, GatewayMAC: l.gatewayMAC.String(),
 		DNS: l.dns, MTU: l.mtu,
 		Duration: uint32(l.duration / time.Second), T1: uint32(l.t1 / time.Second), T2: uint32(l.t2 / time.Second),
@@ -295,7 +296,7 @@ var errLeaseOver = errors.New("the kept lease is over")
 // another start only the calendar is left, and without an RTC it stood still
 // while the power was off: the age found is then the least it can be, so such a
 // lease is asked for and compared with the link (client.go), never believed.
-func decodeLease(b []byte, mac net.HardwareAddr, c clock) (*lease, error) {
+func decodeLease(b []byte, mac net.HardwareAddr, vlan int, c clock) (*lease, error) {
 	if len(b) > maxLeaseFile {
 		return nil, fmt.Errorf("the kept lease has %d bytes", len(b))
 	}
@@ -308,6 +309,11 @@ func decodeLease(b []byte, mac net.HardwareAddr, c clock) (*lease, error) {
 	}
 	if f.MAC != mac.String() {
 		return nil, fmt.Errorf("the kept lease is of the interface %s", f.MAC)
+	}
+	// A router may answer for all its addresses in each VLAN, by the same MAC
+	// address, so the client would take the VLAN for the lease's.
+	if f.VLAN != vlan {
+		return nil, fmt.Errorf("the kept lease is of VLAN %d", f.VLAN)
 	}
 	if !f.Address.IsValid() || !f.Address.Addr().Is4() || !f.Server.Is4() || !usable(f.Server) {
 		return nil, errors.New("the kept lease has no address or server")

@@ -149,13 +149,13 @@ func TestLeaseFile(t *testing.T) {
 	l := &lease{terms: usual(), granted: start, gatewayMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, confirmed: true}
 	l.mtu = 1400
 	l.routes = []route{{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParseAddr("192.0.2.7")}, {netip.MustParsePrefix("10.8.0.0/16"), netip.Addr{}}}
-	b, err := encodeLease(l, own(), clock{start.Add(time.Minute), "one", 10 * time.Minute})
+	b, err := encodeLease(l, own(), 0, clock{start.Add(time.Minute), "one", 10 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	forever := *l
 	forever.duration = infinite
-	f, err := encodeLease(&forever, own(), clock{start, "one", 0})
+	f, err := encodeLease(&forever, own(), 0, clock{start, "one", 0})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,28 +163,30 @@ func TestLeaseFile(t *testing.T) {
 		name string
 		data []byte
 		mac  net.HardwareAddr
+		vlan int
 		at   clock
 		left time.Duration // 0: it is refused
 	}{
-		{"the same run", b, own(), clock{start.Add(2 * time.Minute), "one", 11 * time.Minute}, 58 * time.Minute},
-		{"the same run, the calendar jumped ahead", b, own(), clock{start.AddDate(1, 0, 0), "one", 11 * time.Minute}, 58 * time.Minute},
-		{"the same run, the calendar jumped back", b, own(), clock{start.AddDate(-1, 0, 0), "one", 11 * time.Minute}, 58 * time.Minute},
-		{"the same run, over", b, own(), clock{start.Add(2 * time.Minute), "one", 69 * time.Minute}, 0},
-		{"another run", b, own(), clock{start.Add(20 * time.Minute), "two", time.Second}, 40 * time.Minute},
-		{"another run, over", b, own(), clock{start.Add(time.Hour), "two", time.Second}, 0},
-		{"another run, without a clock", b, own(), clock{start.AddDate(-1, 0, 0), "two", time.Second}, time.Hour},
-		{"from the future of this run", b, own(), clock{start, "one", time.Minute}, 0},
-		{"for ever", f, own(), clock{start.AddDate(9, 0, 0), "two", time.Second}, infinite},
-		{"another interface", b, net.HardwareAddr{2, 0, 0, 0, 0, 6}, clock{start, "one", 11 * time.Minute}, 0},
-		{"nothing", nil, own(), clock{start, "one", 0}, 0},
-		{"cut off", b[:len(b)/2], own(), clock{start, "one", 11 * time.Minute}, 0},
-		{"another version", bytes.Replace(b, []byte(`"version":1`), []byte(`"version":2`), 1), own(), clock{start, "one", 11 * time.Minute}, 0},
-		{"IPv6", bytes.Replace(b, []byte("192.0.2.50/24"), []byte("2001:db8::5/64"), 1), own(), clock{start, "one", 11 * time.Minute}, 0},
-		{"multicast", bytes.Replace(b, []byte("192.0.2.50/24"), []byte("224.0.0.50/24"), 1), own(), clock{start, "one", 11 * time.Minute}, 0},
-		{"too long", append(bytes.Clone(b), bytes.Repeat([]byte(" "), maxLeaseFile)...), own(), clock{start, "one", 11 * time.Minute}, 0},
+		{"the same run", b, own(), 0, clock{start.Add(2 * time.Minute), "one", 11 * time.Minute}, 58 * time.Minute},
+		{"the same run, the calendar jumped ahead", b, own(), 0, clock{start.AddDate(1, 0, 0), "one", 11 * time.Minute}, 58 * time.Minute},
+		{"the same run, the calendar jumped back", b, own(), 0, clock{start.AddDate(-1, 0, 0), "one", 11 * time.Minute}, 58 * time.Minute},
+		{"the same run, over", b, own(), 0, clock{start.Add(2 * time.Minute), "one", 69 * time.Minute}, 0},
+		{"another run", b, own(), 0, clock{start.Add(20 * time.Minute), "two", time.Second}, 40 * time.Minute},
+		{"another run, over", b, own(), 0, clock{start.Add(time.Hour), "two", time.Second}, 0},
+		{"another run, without a clock", b, own(), 0, clock{start.AddDate(-1, 0, 0), "two", time.Second}, time.Hour},
+		{"from the future of this run", b, own(), 0, clock{start, "one", time.Minute}, 0},
+		{"for ever", f, own(), 0, clock{start.AddDate(9, 0, 0), "two", time.Second}, infinite},
+		{"another VLAN", b, own(), 7, clock{start, "one", 11 * time.Minute}, 0},
+		{"another interface", b, net.HardwareAddr{2, 0, 0, 0, 0, 6}, 0, clock{start, "one", 11 * time.Minute}, 0},
+		{"nothing", nil, own(), 0, clock{start, "one", 0}, 0},
+		{"cut off", b[:len(b)/2], own(), 0, clock{start, "one", 11 * time.Minute}, 0},
+		{"another version", bytes.Replace(b, []byte(`"version":1`), []byte(`"version":2`), 1), own(), 0, clock{start, "one", 11 * time.Minute}, 0},
+		{"IPv6", bytes.Replace(b, []byte("192.0.2.50/24"), []byte("2001:db8::5/64"), 1), own(), 0, clock{start, "one", 11 * time.Minute}, 0},
+		{"multicast", bytes.Replace(b, []byte("192.0.2.50/24"), []byte("224.0.0.50/24"), 1), own(), 0, clock{start, "one", 11 * time.Minute}, 0},
+		{"too long", append(bytes.Clone(b), bytes.Repeat([]byte(" "), maxLeaseFile)...), own(), 0, clock{start, "one", 11 * time.Minute}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := decodeLease(tt.data, tt.mac, tt.at)
+			got, err := decodeLease(tt.data, tt.mac, tt.vlan, tt.at)
 			if tt.left == 0 {
 				if err == nil {
 					t.Fatalf("got %+v, want an error", got)
@@ -212,7 +214,7 @@ func TestLeaseFile(t *testing.T) {
 			}
 		})
 	}
-	if _, err := decodeLease(b, own(), clock{start.Add(2 * time.Hour), "two", 0}); !errors.Is(err, errLeaseOver) {
+	if _, err := decodeLease(b, own(), 0, clock{start.Add(2 * time.Hour), "two", 0}); !errors.Is(err, errLeaseOver) {
 		t.Errorf("got %v, want errLeaseOver", err)
 	}
 }
@@ -258,14 +260,14 @@ func FuzzAnswer(f *testing.F) {
 func FuzzLease(f *testing.F) {
 	at := clock{time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC), "one", time.Hour}
 	l := &lease{terms: usual(), granted: at.now}
-	b, err := encodeLease(l, own(), at)
+	b, err := encodeLease(l, own(), 0, at)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Add([]byte(`{"version":1,"mac":"02:00:00:00:00:05","address":"192.0.2.5/24","server":"192.0.2.1","duration":4294967295,"granted":"0001-01-01T00:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		l, err := decodeLease(b, own(), at)
+		l, err := decodeLease(b, own(), 0, at)
 		if err != nil {
 			return
 		}

@@ -71,7 +71,8 @@ const (
 
 // A State is how the board's network is now.
 type State struct {
-	Interface string // empty: there is none yet
+	Interface string // empty: there is none yet; with a VLAN, the VLAN's
+	VLAN      int    // 0: none
 	MAC       net.HardwareAddr
 	MTU       int
 	// Carrier: a cable is plugged and the other end answers.
@@ -99,9 +100,12 @@ type Manager struct {
 	wake   chan struct{} // something changed
 
 	mu       sync.Mutex // guards the following
+	config   Config
 	plan     plan
 	hostName string
+	changes  int // counts config
 	state    State
+	applied  time.Time // when the kernel had become what config wants; zero: not yet
 }
 
 // New makes a manager; Run does the work. It fails for a Config that Validate
@@ -111,7 +115,7 @@ func New(opt Options) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network: %w", err)
 	}
-	return &Manager{opt: opt, kernel: linux{}, wire: sockets{}, wake: make(chan struct{}, 1), plan: p, hostName: opt.HostName}, nil
+	return &Manager{opt: opt, kernel: linux{}, wire: sockets{}, wake: make(chan struct{}, 1), config: opt.Config, plan: p, hostName: opt.HostName}, nil
 }
 
 // Configure changes the settings at run time. What they have in common with
@@ -122,10 +126,24 @@ func (m *Manager) Configure(c Config, hostName string) error {
 		return fmt.Errorf("network: %w", err)
 	}
 	m.mu.Lock()
-	m.plan, m.hostName = p, hostName
+	if !c.Equal(m.config) {
+		m.applied = time.Time{}
+		m.changes++
+	}
+	m.config, m.plan, m.hostName = c, p, hostName
 	m.mu.Unlock()
 	m.changed()
 	return nil
+}
+
+// Applied answers since when the board's network has been what c asks for, as
+// far as that is the board's to do; false as long as it is not. While a DHCP
+// server is looked for the interface may still have the address that it had
+// before, so that time does not count.
+func (m *Manager) Applied(c Config) (since time.Time, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.applied, c.Equal(m.config) && !m.applied.IsZero()
 }
 
 // State answers how the network is now.
@@ -137,6 +155,10 @@ func (m *Manager) State() State {
 	s.Addresses, s.Gateways, s.DNS = slices.Clone(s.Addresses), slices.Clone(s.Gateways), slices.Clone(s.DNS)
 	return s
 }
+
+// Neighbor answers the MAC address of a machine on the board's link, nil where
+// it is not known. It asks nobody but the kernel.
+func (m *Manager) Neighbor(a netip.Addr) (net.HardwareAddr, error) { return m.kernel.Neighbor(a) }
 
 func (m *Manager) changed() {
 	select {
@@ -196,7 +218,9 @@ type runner struct {
 
 	plan     plan
 	hostName string
+	changes  int // the Manager's when plan was taken
 
+	below   link // the interface of the settings: link itself, or what the VLAN is on
 	link    link // index 0: none
 	since   time.Time
 	told    bool   // that the link is down
@@ -293,7 +317,7 @@ func (r *runner) next() (time.Duration, bool) {
 func (r *runner) look(ctx context.Context) {
 	m := r.m
 	m.mu.Lock()
-	r.plan, r.hostName = m.plan, m.hostName
+	r.plan, r.hostName, r.changes = m.plan, m.hostName, m.changes
 	m.mu.Unlock()
 	r.retry = time.Time{}
 	if !r.lo {
@@ -307,10 +331,14 @@ func (r *runner) look(ctx context.Context) {
 		r.show(nil, nil)
 		return
 	}
-	if err := r.mend(ctx); err != nil {
+	pending, err := r.mend(ctx)
+	if err != nil {
 		r.failed(err)
 	} else {
 		r.failure = ""
+	}
+	if err == nil && !pending {
+		r.applied()
 	}
 	addresses, err := m.kernel.Addresses(r.link)
 	if err != nil {
@@ -325,26 +353,21 @@ func (r *runner) look(ctx context.Context) {
 	r.show(addresses, routes)
 }
 
+// applied notes that the kernel has become what the plan wants.
+func (r *runner) applied() {
+	m := r.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.changes == r.changes && m.applied.IsZero() {
+		m.applied = time.Now()
+	}
+}
+
 // find looks for the interface and says whether there is one.
 func (r *runner) find() bool {
-	name := r.plan.iface
-	var err error
-	if name == "" {
-		name, err = r.m.opt.Interface()
-	}
-	var l link
-	if err == nil {
-		l, err = r.m.kernel.Link(name)
-	}
-	if err == nil && len(l.mac) != 6 {
-		err = fmt.Errorf("interface %s is no Ethernet", name)
-	}
+	below, err := r.chosenLink()
 	if err != nil {
-		if r.link.index != 0 {
-			r.report(slog.LevelWarn, KindDown, "%s is gone", r.link.name)
-			r.leave()
-			r.link, r.lease = link{}, nil
-		}
+		r.gone()
 		if r.chosen != err.Error() {
 			r.chosen = err.Error()
 			r.log.Info("there is no network interface yet", "reason", err)
@@ -352,14 +375,22 @@ func (r *runner) find() bool {
 		return false
 	}
 	r.chosen = ""
+	l := below
+	if r.plan.vlan != 0 {
+		if l, err = r.vlan(below); err != nil {
+			r.gone()
+			r.failed(err)
+			return false
+		}
+	}
 	now := time.Now()
-	old := r.link
-	r.link = l
+	old, oldBelow := r.link, r.below
+	r.link, r.below = l, below
 	switch {
 	case old.index != l.index || old.mac.String() != l.mac.String():
 		if old.index != 0 {
 			r.leave()
-			r.clear(old)
+			r.clear(old, oldBelow)
 		}
 		r.lease, r.loaded, r.why = nil, false, ""
 		r.mtuSet, r.mtuTried = false, 0
@@ -376,24 +407,59 @@ func (r *runner) find() bool {
 	return true
 }
 
-// clear takes the board's addresses from an interface that is no longer chosen.
-func (r *runner) clear(old link) {
+// chosenLink is the interface that the settings or the board name.
+func (r *runner) chosenLink() (l link, err error) {
+	name := r.plan.iface
+	if name == "" {
+		if name, err = r.m.opt.Interface(); err != nil {
+			return link{}, err
+		}
+	}
+	if l, err = r.m.kernel.Link(name); err != nil {
+		return link{}, err
+	}
+	if len(l.mac) != 6 {
+		return link{}, fmt.Errorf("interface %s is no Ethernet", name)
+	}
+	return l, nil
+}
+
+// gone ends what belonged to an interface that is no longer there.
+func (r *runner) gone() {
+	if r.link.index == 0 {
+		return
+	}
+	r.report(slog.LevelWarn, KindDown, "%s is gone", r.link.name)
+	r.leave()
+	r.link, r.below, r.lease = link{}, link{}, nil
+}
+
+// clear takes the board's addresses from an interface that is no longer chosen,
+// and removes a VLAN on one.
+func (r *runner) clear(old, oldBelow link) {
 	l, err := r.m.kernel.Link(old.name)
 	if err != nil || l.index != old.index {
 		return // gone
 	}
-	if err := errors.Join(r.addresses(l, nil, true), r.routes(l, nil, true)); err != nil {
+	if l.vlan.id != 0 && l.vlan.parent == oldBelow.index {
+		err = r.m.kernel.DeleteVLAN(l)
+	} else {
+		err = errors.Join(r.addresses(l, nil, true), r.routes(l, nil, true))
+	}
+	if err != nil {
 		r.failed(err)
 	}
 }
 
-// mend makes the interface what the settings and the lease want.
-func (r *runner) mend(ctx context.Context) error {
+// mend makes the interface what the settings and the lease want. pending says
+// that DHCP may yet confirm what the interface has of IPv4.
+func (r *runner) mend(ctx context.Context) (pending bool, err error) {
+	belowErr := r.parent(r.below)
 	// IPv6 before the interface starts: then it begins as it is to be.
 	v6Err := r.sysctls()
 	if !r.link.up {
 		if err := r.m.kernel.SetUp(r.link); err != nil {
-			return errors.Join(v6Err, err)
+			return false, errors.Join(belowErr, v6Err, err)
 		}
 		// The kernel tells of the new state, which is then looked at.
 	}
@@ -404,7 +470,6 @@ func (r *runner) mend(ctx context.Context) error {
 
 	var want []address
 	var routes []kernelRoute
-	pending := false // DHCP may yet confirm what the interface has
 	v4, v6 := r.plan.v4, r.plan.v6
 	switch {
 	case v4.method == MethodStatic:
@@ -425,7 +490,8 @@ func (r *runner) mend(ctx context.Context) error {
 		routes = append(routes, defaultRoute(v6.gateway, netip.Prefix{}, protocolStatic)...)
 	}
 	// One that fails does not keep the others from being tried.
-	err := errors.Join(
+	err = errors.Join(
+		belowErr,
 		v6Err,
 		r.mtu(),
 		r.addresses(r.link, want, !pending),
@@ -433,7 +499,7 @@ func (r *runner) mend(ctx context.Context) error {
 		r.resolvConf(),
 	)
 	r.watch(ctx, want)
-	return err
+	return pending, err
 }
 
 // dhcp starts and ends the client as the link and the settings want it.
@@ -513,7 +579,7 @@ func (r *runner) load() *lease {
 	if err == nil {
 		var c clock
 		if c, err = r.m.kernel.Clock(); err == nil {
-			l, err = decodeLease(b, r.link.mac, c)
+			l, err = decodeLease(b, r.link.mac, r.link.vlan.id, c)
 		}
 	}
 	if err != nil {
@@ -541,7 +607,7 @@ func (r *runner) store() {
 	c, err := r.m.kernel.Clock()
 	var b []byte
 	if err == nil {
-		b, err = encodeLease(l, r.link.mac, c)
+		b, err = encodeLease(l, r.link.mac, r.link.vlan.id, c)
 	}
 	if err == nil {
 		err = r.m.opt.Leases.Store(b)

@@ -240,7 +240,7 @@ func (r *runner) resolvConf() error {
 // show takes in what the interface has now, for State, and tells people of the
 // addresses that came and went.
 func (r *runner) show(have []address, routes []kernelRoute) {
-	s := State{Interface: r.link.name, MAC: r.link.mac, MTU: r.link.mtu, Carrier: r.link.carrier, DNS: r.dns()}
+	s := State{Interface: r.link.name, VLAN: r.link.vlan.id, MAC: r.link.mac, MTU: r.link.mtu, Carrier: r.link.carrier, DNS: r.dns()}
 	now := time.Now()
 	shown := map[netip.Prefix]string{}
 	for _, h := range have {

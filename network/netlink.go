@@ -57,11 +57,55 @@ func (linux) Link(name string) (link, error) {
 	if err != nil {
 		return link{}, fmt.Errorf("interface %s: %w", name, err)
 	}
-	a := l.Attrs()
-	return link{
+	return linkOf(l), nil
+}
+
+func linkOf(n netlink.Link) link {
+	a := n.Attrs()
+	l := link{
 		name: a.Name, index: a.Index, mac: a.HardwareAddr, mtu: a.MTU,
 		up: a.RawFlags&unix.IFF_UP != 0, carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
-	}, nil
+	}
+	if v, ok := n.(*netlink.Vlan); ok {
+		// The kernel leaves priority 0 out of the map.
+		l.vlan = vlan{parent: a.ParentIndex, id: v.VlanId, priority: int(v.EgressQosMap[0])}
+	}
+	return l
+}
+
+func (linux) VLANs(parent link) ([]link, error) {
+	found, err := again(netlink.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("listing the VLANs on %s: %w", parent.name, err)
+	}
+	var list []link
+	for _, f := range found {
+		if l := linkOf(f); l.vlan.id != 0 && l.vlan.parent == parent.index {
+			list = append(list, l)
+		}
+	}
+	return list, nil
+}
+
+func (linux) AddVLAN(parent link, name string, v vlan) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.ParentIndex = name, parent.index
+	n := &netlink.Vlan{LinkAttrs: attrs, VlanId: v.id, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q, EgressQosMap: map[uint32]uint32{}}
+	// Sockets have 0, what the kernel itself sends up to 7 (TC_PRIO_CONTROL).
+	for p := range uint32(8) {
+		n.EgressQosMap[p] = uint32(v.priority)
+	}
+	if err := netlink.LinkAdd(n); err != nil {
+		return fmt.Errorf("adding VLAN %d to %s: %w", v.id, parent.name, err)
+	}
+	return nil
+}
+
+func (linux) DeleteVLAN(l link) error {
+	if err := netlink.LinkDel(l.handle()); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("removing VLAN %d (%s): %w", l.vlan.id, l.name, err)
+	}
+	return nil
 }
 
 // handle is what netlink takes for an interface.
@@ -200,6 +244,24 @@ func (linux) DeleteRoute(l link, r kernelRoute) error {
 		return fmt.Errorf("removing the route to %s over %s: %w", r.to, l.name, err)
 	}
 	return nil
+}
+
+func (linux) Neighbor(a netip.Addr) (net.HardwareAddr, error) {
+	family := netlink.FAMILY_V4
+	if a.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	list, err := again(func() ([]netlink.Neigh, error) { return netlink.NeighList(0, family) })
+	if err != nil {
+		return nil, fmt.Errorf("listing the neighbors: %w", err)
+	}
+	for _, n := range list {
+		ip, _ := netip.AddrFromSlice(n.IP)
+		if ip.Unmap() == a && n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) == 0 && len(n.HardwareAddr) == 6 {
+			return n.HardwareAddr, nil
+		}
+	}
+	return nil, nil
 }
 
 func (linux) Sysctl(name string) (string, error) {

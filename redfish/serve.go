@@ -1,6 +1,7 @@
 package redfish
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -8,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
@@ -55,6 +58,20 @@ func source(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return p.Addr().Unmap()
+}
+
+// begunKey is the key of a connection's beginning in its context.
+type begunKey struct{}
+
+// ConnContext notes when a connection began: it is for http.Server.
+func ConnContext(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, begunKey{}, time.Now())
+}
+
+// attempt is a login by a request.
+func attempt(r *http.Request, name string) auth.Attempt {
+	begun, _ := r.Context().Value(begunKey{}).(time.Time) // zero without ConnContext
+	return auth.Attempt{Via: Via, Source: source(r), Name: name, Begun: begun}
 }
 
 // A reply is the answer to a request, before it is written.
@@ -184,7 +201,7 @@ func (s *Service) authenticate(q *request) *message {
 		q.user = u
 		return nil
 	}
-	u, err := s.auth.Password(q.Context(), auth.Attempt{Via: Via, Source: source(q.Request), Name: name}, password)
+	u, err := s.auth.Password(q.Context(), attempt(q.Request, name), password)
 	if err != nil {
 		return s.loginProblem(err)
 	}

@@ -110,12 +110,12 @@ func (s *Service) postSession(q *request) *reply {
 	if problems != nil {
 		return fail(problems...)
 	}
-	attempt := auth.Attempt{Via: Via, Source: source(q.Request), Name: given["UserName"]}
-	u, err := s.auth.Password(q.Context(), attempt, given["Password"])
+	by := attempt(q.Request, given["UserName"])
+	u, err := s.auth.Password(q.Context(), by, given["Password"])
 	if err != nil {
 		return fail(*s.loginProblem(err))
 	}
-	made, token, err := s.auth.NewSession(u, attempt)
+	made, token, err := s.auth.NewSession(u, by)
 	if err != nil {
 		return fail(*s.loginProblem(err))
 	}

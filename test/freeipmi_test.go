@@ -7,20 +7,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-// free runs a tool of FreeIPMI as admin with cipher suite 17. Its cache of SDR
-// records goes to a home of its own.
+// free runs a tool of FreeIPMI as admin with cipher suite 17. The cache of SDR
+// records that some keep for each host name goes to a folder of its own.
 func (s *sim) free(tool string) func(args ...string) result {
 	s.tb.Helper()
-	home := s.tb.TempDir()
-	if err := os.MkdirAll(filepath.Join(home, ".freeipmi"), 0o700); err != nil {
-		s.tb.Fatal(err)
+	login := []string{"-D", "LAN_2_0", "-I", "17", "-h", s.IPMI, "-u", s.User, "-p", s.IPMIPassword}
+	switch tool {
+	case "ipmi-sensors", "ipmi-sel", "ipmi-fru", "ipmi-config", "ipmi-pef-config":
+		login = append(login, "--sdr-cache-directory="+s.tb.TempDir())
 	}
 	return func(args ...string) result {
 		s.tb.Helper()
-		login := []string{"-D", "LAN_2_0", "-I", "17", "-h", s.IPMI, "-u", s.User, "-p", s.IPMIPassword}
-		return clientIn(s.tb, []string{"HOME=" + home}, "", tool, append(login, args...)...)
+		return client(s.tb, tool, append(login, args...)...)
 	}
 }
 
@@ -46,7 +47,11 @@ func TestFreeIPMIConfig(t *testing.T) {
 				}
 				return args
 			}
-			if got := run(with("--checkout", "--filename="+file, "--verbose")...); got.code != 0 || strings.Contains(strings.ToLower(got.out), "error") {
+			// Its code is 1 where a key of FreeIPMI's own list is not there (K_R,
+			// suites that are not on offer): that is no error.
+			if got := run(with("--checkout", "--filename="+file)...); got.out != "" && test.category == "core" {
+				t.Errorf("checkout: %d %s", got.code, got.out)
+			} else if test.category != "core" && got.code != 0 {
 				t.Errorf("checkout: %d %s", got.code, got.out)
 			}
 			text, err := os.ReadFile(file)
@@ -59,7 +64,7 @@ func TestFreeIPMIConfig(t *testing.T) {
 				}
 			}
 			if got := run(with("--commit", "--filename="+file)...); got.code != 0 || strings.Contains(strings.ToLower(got.out), "fail") {
-				t.Errorf("commit: %d %s\n%s", got.code, got.out, text)
+				t.Errorf("commit: %d %s", got.code, got.out)
 			}
 			if got := run(with("--diff", "--filename="+file)...); got.code != 0 || strings.TrimSpace(got.out) != "" {
 				t.Errorf("diff: %d %s", got.code, got.out)
@@ -82,7 +87,9 @@ func TestFreeIPMIConfig(t *testing.T) {
 func TestFreeIPMITools(t *testing.T) {
 	s := start(t, "-host", "fake")
 	s.ipmitool("chassis", "power", "on").must(t)
-	s.power("on")
+	eventually(t, "an entry of the power", 10*time.Second, func() bool {
+		return strings.Contains(s.ipmitool("sel", "elist").out, "S0/G0")
+	})
 	for _, script := range []struct {
 		tool  string
 		steps []step
@@ -93,10 +100,10 @@ func TestFreeIPMITools(t *testing.T) {
 			{args: "--get-system-info"},
 		}},
 		{"ipmi-sensors", []step{
-			{want: []string{"Inlet Temp", "/Temperature +\\|.*\\| '?OK"}},
-			{args: "--output-sensor-state --verbose", want: []string{"Inlet Temp"}},
-			{args: "--output-sensor-thresholds --entity-sensor-names", want: []string{"Inlet Temp"}},
-			{args: "--sdr-cache-recreate --sensor-types=all", want: []string{"Inlet Temp"}},
+			{want: []string{"Inlet temp", "/Temperature +\\|.*\\| '?OK"}},
+			{args: "--output-sensor-state --verbose", want: []string{"Inlet temp"}},
+			{args: "--output-sensor-thresholds --entity-sensor-names", want: []string{"Inlet temp"}},
+			{args: "--sdr-cache-recreate --sensor-types=all", want: []string{"Inlet temp"}},
 		}},
 		{"ipmi-sel", []step{
 			{args: "--info", want: []string{"Number of log entries", "Delete SEL command"}},

@@ -17,6 +17,7 @@ type step struct {
 	args string   // split at blanks; 'a b' is one argument
 	want []string // each is in the output, whatever the case; a leading / makes it a regular expression
 	fail bool     // the client is to end with another code than 0
+	any  bool     // its code says nothing: some of ipmitool's do not
 }
 
 // fields splits a step's arguments.
@@ -37,7 +38,7 @@ func play(t *testing.T, run func(args ...string) result, steps []step) {
 	for i, st := range steps {
 		t.Run(fmt.Sprintf("%02d %s", i, st.args), func(t *testing.T) {
 			got := run(fields(st.args)...)
-			if (got.code != 0) != st.fail {
+			if !st.any && (got.code != 0) != st.fail {
 				t.Errorf("exit code %d, want it to fail: %v", got.code, st.fail)
 			}
 			for _, want := range st.want {
@@ -63,10 +64,10 @@ func TestIPMIToolMC(t *testing.T) {
 		{args: "mc guid", want: []string{"System GUID"}},
 		{args: "mc selftest", want: []string{"Selftest: passed"}},
 		{args: "mc getenables", want: []string{"/System Event Logging +: enabled", "/Receive Message Queue Interrupt +: disabled"}},
-		{args: "mc setenables system_event_log=off"},
+		{args: "mc setenables system_event_log off"},
 		{args: "mc getenables", want: []string{"/System Event Logging +: disabled"}},
-		{args: "mc setenables system_event_log=on"},
-		{args: "mc setenables recv_msg_intr=on", fail: true},
+		{args: "mc setenables recv_msg_intr on", want: []string{"Invalid data field"}, any: true},
+		{args: "mc setenables system_event_log on"},
 		{args: "mc setsysinfo system_name machine-of-the-cellar"},
 		{args: "mc getsysinfo system_name", want: []string{"machine-of-the-cellar"}},
 		{args: "mc setsysinfo primary_os_name 'Debian GNU/Linux 12 (bookworm), on the metal'"},
@@ -98,7 +99,7 @@ func TestIPMIToolChassis(t *testing.T) {
 		{args: "chassis bootparam get 5", want: []string{"Force PXE", "all future boots"}},
 		{args: "chassis bootdev cdrom"},
 		{args: "chassis bootparam get 5", want: []string{"Force Boot from CD/DVD"}},
-		{args: "chassis bootdev bios clear-cmos=yes", fail: true},
+		{args: "chassis bootdev disk clear-cmos=yes", want: []string{"Invalid data field"}, any: true},
 		{args: "chassis bootdev disk options=efiboot"},
 		{args: "raw 0x00 0x09 0x05 0x00 0x00", want: []string{"01 05 a0 08 00 00 00"}},
 		{args: "chassis bootparam set bootflag force_pxe options=PEF,timeout"},
@@ -109,7 +110,7 @@ func TestIPMIToolChassis(t *testing.T) {
 		{args: "chassis bootparam get 2", want: []string{"Service Partition Scan"}},
 		{args: "chassis bootparam get 4", want: []string{"Boot Info Acknowledge"}},
 		{args: "chassis bootparam get 6", want: []string{"Boot Initiator Info"}},
-		{args: "chassis bootmbox set text 'cellar, left'"},
+		{args: "chassis bootmbox set text 7154 'cellar, left'"},
 		{args: "chassis bootmbox get text", want: []string{"cellar, left"}},
 		{args: "raw 0x00 0x0b 0x05"}, // five seconds of power cycle interval
 		{args: "raw 0x00 0x0a 0x00"},
@@ -126,10 +127,11 @@ func TestIPMIToolSDR(t *testing.T) {
 	s := start(t, "-host", "fake")
 	s.ipmitool("chassis", "power", "on").must(t)
 	s.power("on")
+	eventually(t, "the fan to turn", 15*time.Second, func() bool { return strings.Contains(s.ipmitool("sdr", "elist").out, "RPM") })
 	dump := filepath.Join(t.TempDir(), "sdr.bin")
 	play(t, s.ipmitool, []step{
-		{args: "sdr list", want: []string{"/Inlet Temp +\\| [0-9.]+ degrees C +\\| ok", "/ok"}},
-		{args: "sdr list all", want: []string{"Static MC", "Log FRU @00h|FRU"}[:1]},
+		{args: "sdr list", want: []string{"/Inlet temp +\\| [0-9.]+ degrees C +\\| ok", "/ok"}},
+		{args: "sdr list all", want: []string{"Dynamic MC", "Log FRU @00h"}},
 		{args: "sdr elist full", want: []string{"degrees C", "RPM", "Volts", "Watts"}},
 		{args: "sdr list compact"},
 		{args: "sdr list fru"},
@@ -138,18 +140,18 @@ func TestIPMIToolSDR(t *testing.T) {
 		{args: "sdr type list", want: []string{"Temperature"}},
 		{args: "sdr entity 7", want: []string{""}},
 		{args: "sdr info", want: []string{"/Record Count +: [1-9]", "/Free Space +:"}},
-		{args: "sdr get 'Inlet Temp'", want: []string{"Sensor Reading        :", "Upper critical", "Settable Thresholds"}},
+		{args: "sdr get 'Inlet temp'", want: []string{"Sensor Reading        :", "Upper critical", "Settable Thresholds"}},
 		{args: "sdr dump " + dump, want: []string{"Dumping Sensor Data Repository"}},
-		{args: "-S " + dump + " sensor list", want: []string{"Inlet Temp"}},
+		{args: "-S " + dump + " sensor list", want: []string{"Inlet temp"}},
 		{args: "-v sdr", want: []string{"Sensor ID"}},
-		{args: "sensor list", want: []string{"Inlet Temp", "/power", "na|0x"}[:1]},
-		{args: "sensor reading 'Inlet Temp'", want: []string{"Inlet Temp"}},
-		{args: "sensor get 'Inlet Temp'", want: []string{"Sensor ID", "Upper Critical"}},
-		{args: "sensor thresh 'Inlet Temp' ucr 41"},
-		{args: "sensor get 'Inlet Temp'", want: []string{"/Upper Critical +: 41.0"}},
-		{args: "sensor thresh 'Inlet Temp' upper 38 42 46"},
-		{args: "sensor get 'Inlet Temp'", want: []string{"/Upper Non-Critical +: 38.0", "/Upper Non-Recoverable +: 46.0"}},
-		{args: "sensor thresh 'Inlet Temp' upper 46 42 38", fail: true},
+		{args: "sensor list", want: []string{"Inlet temp"}},
+		{args: "sensor reading 'Inlet temp'", want: []string{"Inlet temp"}},
+		{args: "sensor get 'Inlet temp'", want: []string{"Sensor ID", "Upper Critical"}},
+		{args: "sensor thresh 'Inlet temp' ucr 41"},
+		{args: "sensor get 'Inlet temp'", want: []string{"/Upper Critical +: 41.0"}},
+		{args: "sensor thresh 'Inlet temp' upper 38 42 46"},
+		{args: "sensor get 'Inlet temp'", want: []string{"/Upper Non-Critical +: 38.0", "/Upper Non-Recoverable +: 46.0"}},
+		{args: "sensor thresh 'Inlet temp' upper 46 42 38", fail: true},
 	})
 }
 
@@ -157,7 +159,9 @@ func TestIPMIToolSDR(t *testing.T) {
 func TestIPMIToolSEL(t *testing.T) {
 	s := start(t, "-host", "fake")
 	s.ipmitool("chassis", "power", "on").must(t)
-	s.power("on")
+	eventually(t, "an entry of the power", 10*time.Second, func() bool {
+		return strings.Contains(s.ipmitool("sel", "elist").out, "S0/G0")
+	})
 	dir := t.TempDir()
 	file := filepath.Join(dir, "events")
 	// As ipmitool's "sel add" takes them: EvM revision, sensor type, number,
@@ -169,7 +173,7 @@ func TestIPMIToolSEL(t *testing.T) {
 	raw, saved := filepath.Join(dir, "raw"), filepath.Join(dir, "saved")
 	play(t, s.ipmitool, []step{
 		{args: "sel info", want: []string{"Version", "/Entries +: [1-9]", "/Supported Cmds +:.*Delete"}},
-		{args: "sel list", want: []string{"/Host Power|ACPI Power State"}},
+		{args: "sel list", want: []string{"/Power State|ACPI Power State"}},
 		{args: "sel elist", want: []string{"/S0/G0|working"}},
 		{args: "sel elist last 3", want: []string{"|"}},
 		{args: "sel add " + file, want: []string{""}},
@@ -180,13 +184,13 @@ func TestIPMIToolSEL(t *testing.T) {
 		{args: "sel readraw " + raw, want: []string{"|"}},
 		{args: "sel delete 0x1"},
 		{args: "sel get 0x1", fail: true},
-		{args: "sel time set '01/02/2030 03:04:05'", want: []string{"01/02/2030"}},
+		{args: "sel time set '01/02/30 03:04:05'", want: []string{"01/02/30"}},
 		{args: "sel time get", want: []string{"/01/02/(20)?30"}},
 		{args: "event 1", want: []string{"Temperature - Upper Critical"}},
 		{args: "event 3", want: []string{"Memory"}},
 		{args: "sel list last 2", want: []string{"/01/02/(20)?30"}},
-		{args: "event 'Inlet Temp' ucr assert", want: []string{"Upper Critical"}},
-		{args: "sel elist last 1", want: []string{"Inlet Temp", "Upper Critical"}},
+		{args: "event 'Inlet temp' ucr assert", want: []string{"Upper Critical"}},
+		{args: "sel elist last 1", want: []string{"Temperature #0x01", "Upper Critical"}}, // its generator is the console
 		{args: "sel clear", want: []string{"Clearing SEL"}},
 	})
 	eventually(t, "the log to be cleared", 5*time.Second, func() bool {
@@ -205,18 +209,18 @@ func TestIPMIToolSEL(t *testing.T) {
 // that comes back another.
 func TestThresholdEvent(t *testing.T) {
 	s := start(t, "-host", "fake")
-	s.do("sensor Inlet Temp 60")
+	s.do("sensor inlet 60")
 	eventually(t, "the entry", 10*time.Second, func() bool {
 		return strings.Contains(s.ipmitool("sel", "elist").out, "Upper Critical going high")
 	})
-	if got := s.ipmitool("sensor", "get", "Inlet Temp").must(t); !strings.Contains(got, "60") {
+	if got := s.ipmitool("sensor", "get", "Inlet temp").must(t); !strings.Contains(got, "60") {
 		t.Errorf("got %q, want 60 degrees", got)
 	}
-	s.do("sensor Inlet Temp fail")
+	s.do("sensor inlet fail")
 	eventually(t, "no reading", 10*time.Second, func() bool {
-		return strings.Contains(s.ipmitool("sdr", "get", "Inlet Temp").out, "No Reading")
+		return strings.Contains(s.ipmitool("sdr", "get", "Inlet temp").out, "No Reading")
 	})
-	s.do("sensor Inlet Temp auto")
+	s.do("sensor inlet auto")
 	eventually(t, "the way back", 10*time.Second, func() bool {
 		return regexp.MustCompile("Upper Critical going high.*Deasserted").MatchString(s.ipmitool("sel", "elist").out)
 	})
@@ -230,7 +234,7 @@ func TestIPMIToolFRU(t *testing.T) {
 		{args: "fru list", want: []string{"FRU Device Description"}},
 		{args: "fru read 0 " + file, want: []string{"Fru Size", "Done"}},
 		{args: "fru write 0 " + file, want: []string{"Fru Size"}},
-		{args: "fru edit 0 field p 1 cellar-box-9000", want: []string{""}},
+		{args: "fru edit 0 field p 1 cellar-box-9000", want: []string{"Done."}, any: true},
 		{args: "fru print 0", want: []string{"cellar-box-9000"}},
 	})
 	s.reset()
@@ -284,8 +288,8 @@ func TestIPMIToolLAN(t *testing.T) {
 		{args: "lan print 1", want: []string{"/IP Address +: 127.0.0.1", "/Subnet Mask +: 255.0.0.0", "/MAC Address", "/RMCP\\+ Cipher Suites +: 17", "/Cipher Suite Priv Max"}},
 		{args: "lan6 print 1", want: []string{"IPv6"}},
 		{args: "lan set 1 ipaddr 192.0.2.7", fail: true}, // a simulator has no network of its own
-		{args: "channel info 1", want: []string{"802.3 LAN", "session-based|multi-session"}[:1]},
-		{args: "channel authcap 1 4", want: []string{"Non-anonymous", "2.0"}[:1]},
+		{args: "channel info 1", want: []string{"802.3 LAN", "multi-session"}},
+		{args: "channel authcap 1 4", want: []string{"/IPMI v1.5 +: no", "/IPMI v2.0 +: yes"}},
 		{args: "channel getaccess 1", want: []string{"admin"}},
 		{args: "channel getciphers ipmi 1", want: []string{"sha256"}},
 		{args: "channel getciphers sol 1", want: []string{"sha256"}},
@@ -317,14 +321,15 @@ func TestIPMIToolSOLConfig(t *testing.T) {
 func TestIPMIToolPEF(t *testing.T) {
 	s := start(t, "-host", "fake")
 	play(t, s.ipmitool, []step{
-		{args: "pef capabilities", want: []string{"Version", "1.5"}[1:]},
-		{args: "pef info", want: []string{"Version", "Alert"}[1:]},
-		{args: "pef status", want: []string{"Last SEL addition"}},
-		{args: "pef filter list", want: []string{"Temperature"}},
+		{args: "pef info", want: []string{"0x51 | 16 | 8", "Alert,Power-off,Reset,Power-cycle,Diagnostic-interrupt"}},
+		{args: "pef status", want: []string{"PEF | Alert"}},
+		{args: "pef filter list", want: []string{"1 | disabled, pre-configured"}},
 		{args: "pef filter enable 1"},
+		{args: "pef filter list", want: []string{"/1 \\| enabled, pre-configured \\| .*Temperature"}},
 		{args: "pef filter disable 1"},
 		{args: "pef policy list"},
-		{args: "pef list", want: []string{"|"}},
+		{args: "pef timer set 0x10"},
+		{args: "pef timer get"},
 	})
 }
 
@@ -333,7 +338,7 @@ func TestIPMIToolDCMI(t *testing.T) {
 	s.ipmitool("chassis", "power", "on").must(t)
 	s.power("on")
 	play(t, s.ipmitool, []step{
-		{args: "dcmi discover", want: []string{"1.5", "Power management"}},
+		{args: "dcmi discover", want: []string{"Power management available", "Temperature monitor available", "SEL automatic rollover is enabled"}},
 		{args: "dcmi power reading", want: []string{"/Instantaneous power reading: +[1-9][0-9]* Watts", "Sampling period"}},
 		{args: "dcmi power get_limit", want: []string{"Power Limit"}},
 		{args: "dcmi power set_limit limit 400"},
@@ -362,6 +367,5 @@ func TestIPMIToolExtra(t *testing.T) {
 		{args: "raw 0x2c 0x00 0x00", want: []string{"rsp=0xc1"}, fail: true},
 		{args: "raw 0x2c 0x3e 0x00", want: []string{"rsp=0xc1"}, fail: true},
 		{args: "raw 0x06 0x4e 0x01", want: []string{"03 00"}},
-		{args: "raw 0x0c 0x04 0x01 0x00", want: []string{""}},
 	})
 }
