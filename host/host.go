@@ -20,6 +20,8 @@ type Host struct {
 	Console *Console
 	// Identify is the ID light; nil where none is wired.
 	Identify *Identify
+	// Panel: presses of the front panel's own buttons are seen.
+	Panel bool
 	// Events is the one event log.
 	Events *Events
 	// Sensors measure the host and what is around it; there may be none.
@@ -56,7 +58,7 @@ const (
 // New makes the host of a board's parts. Nothing runs, and no wire is driven,
 // before Run.
 func New(parts Parts, opt Options) (*Host, error) {
-	h := &Host{Events: opt.Events, Identity: parts.Identity}
+	h := &Host{Events: opt.Events, Panel: parts.PowerButtonPressed != nil || parts.ResetButtonPressed != nil, Identity: parts.Identity}
 	if err := h.loadUUID(opt.Store); err != nil {
 		return nil, err
 	}
