@@ -84,24 +84,24 @@ func TestRestartVia(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, r *rig) {
 		r.osTime = 0
 		r.boot()
-		want := func(when string, cause Cause, via string) {
+		want := func(when string, cause Cause, via string, warm bool) {
 			t.Helper()
 			synctest.Wait()
-			if st := r.h.Power.Status(); st.RestartCause != cause || st.RestartVia != via {
-				t.Errorf("%s: got %s via %q, want %s via %q", when, st.RestartCause, st.RestartVia, cause, via)
+			if st := r.h.Power.Status(); st.RestartCause != cause || st.RestartVia != via || st.RestartWarm != warm {
+				t.Errorf("%s: got %s via %q, warm %v, want %s via %q, warm %v", when, st.RestartCause, st.RestartVia, st.RestartWarm, cause, via, warm)
 			}
 		}
 		r.must(PowerOn)
-		want("on", CauseCommand, "test")
+		want("on", CauseCommand, "test", false)
 		r.crash(false)
-		want("after a crash", CauseCommand, "test")
+		want("after a crash", CauseCommand, "test", false)
 		r.resetEdge(true)
 		time.Sleep(100 * ms)
 		r.resetEdge(false)
 		time.Sleep(time.Second)
-		want("reset by itself", CauseSoftReset, "")
+		want("reset by itself", CauseSoftReset, "", true)
 		r.must(Reset)
-		want("reset", CauseCommand, "test")
+		want("reset", CauseCommand, "test", true)
 		r.panelR.set(true)
 		time.Sleep(100 * ms)
 		r.panelR.set(false)
@@ -109,6 +109,6 @@ func TestRestartVia(t *testing.T) {
 		time.Sleep(100 * ms)
 		r.resetEdge(false)
 		time.Sleep(time.Second)
-		want("button", CauseResetButton, "")
+		want("button", CauseResetButton, "", true)
 	})
 }

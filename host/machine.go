@@ -127,6 +127,7 @@ func (p *Power) status() PowerStatus {
 		OnByCommand:  p.rec.OnByCommand,
 		RestartCause: p.rec.Cause,
 		RestartVia:   p.rec.Via,
+		RestartWarm:  p.rec.Warm,
 		Restore:      p.cfg.Restore,
 	}
 }

@@ -199,7 +199,7 @@ func (p *Power) cameOn(owed Cause, from Origin) {
 		owed = CauseUnknown
 	}
 	cause, from := p.takeCause(owed, from)
-	p.explain(cause, from)
+	p.explain(cause, from, false)
 	p.rec.OnByCommand = cause == CauseCommand
 	p.rec.Lost, p.rec.Failed = false, false
 	p.fault = false
@@ -214,9 +214,9 @@ func (p *Power) cameOn(owed Cause, from Origin) {
 	}
 }
 
-// explain notes why the host started or restarted.
-func (p *Power) explain(cause Cause, from Origin) {
-	p.rec.Cause, p.rec.Via = cause, ""
+// explain notes why the host started or restarted; warm: without losing power.
+func (p *Power) explain(cause Cause, from Origin, warm bool) {
+	p.rec.Cause, p.rec.Via, p.rec.Warm = cause, "", warm
 	if cause == CauseCommand && from != hostItself {
 		p.rec.Via = from.Via
 	}
@@ -225,7 +225,7 @@ func (p *Power) explain(cause Cause, from Origin) {
 // restarted notes that the host has started again without losing power.
 func (p *Power) restarted(from Origin) {
 	cause, from := p.takeCause(CauseSoftReset, from)
-	p.explain(cause, from)
+	p.explain(cause, from, true)
 	p.lastPress = time.Time{} // what runs now has not seen it
 	p.save()
 	p.watchdog.hostRestarted()

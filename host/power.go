@@ -193,5 +193,7 @@ type PowerStatus struct {
 	// RestartVia is the front-end (Origin.Via) of the command that was the
 	// cause; empty where it was none, or nobody remembers.
 	RestartVia string
+	// RestartWarm: the host kept its power over the last restart.
+	RestartWarm bool
 	Restore    RestorePolicy
 }

@@ -27,7 +27,8 @@ type record struct {
 	Lost bool `json:"lost,omitempty"`
 
 	Cause       Cause  `json:"cause"`
-	Via         string `json:"via,omitempty"` // of a command that is Cause
+	Via         string `json:"via,omitempty"`  // of a command that is Cause
+	Warm        bool   `json:"warm,omitempty"` // the restart lost no power
 	OnByCommand bool   `json:"on_by_command"`
 	ACFailed    bool   `json:"ac_failed"`
 }

@@ -231,6 +231,9 @@ func (x *Chassis) setRestorePolicy(c *command.Call) command.Code {
 	return command.OK
 }
 
+// viaPEF is how the event filter names itself where it switches the host.
+const viaPEF = "pef"
+
 // getRestartCause: section 28.11. The channel is told where the cause came over
 // one of IPMI's.
 func (x *Chassis) getRestartCause(c *command.Call) command.Code {
@@ -238,9 +241,13 @@ func (x *Chassis) getRestartCause(c *command.Call) command.Code {
 	var cause, channel byte
 	switch st.RestartCause {
 	case host.CauseCommand:
-		cause = 0x01
-		if st.RestartVia == "ipmi" {
+		switch cause = 0x01; {
+		case st.RestartVia == "ipmi":
 			channel = command.ChannelLAN
+		case st.RestartVia == viaPEF && st.RestartWarm:
+			cause = 0x08
+		case st.RestartVia == viaPEF:
+			cause = 0x09 // power cycle
 		}
 	case host.CauseResetButton:
 		cause = 0x02

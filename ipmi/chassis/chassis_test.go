@@ -135,6 +135,12 @@ func TestRestartCauseElsewhere(t *testing.T) {
 	if _, got := b.call(t, 0x07); !slices.Equal(got, []byte{1, 0}) {
 		t.Errorf("% X, want 01 00", got)
 	}
+	for warm, want := range map[bool]byte{true: 0x08, false: 0x09} {
+		b.host.status.RestartVia, b.host.status.RestartWarm = viaPEF, warm
+		if _, got := b.call(t, 0x07); !slices.Equal(got, []byte{want, 0}) {
+			t.Errorf("by the event filter, warm %v: % X, want %02X 00", warm, got, want)
+		}
+	}
 }
 
 func TestCapabilities(t *testing.T) {
