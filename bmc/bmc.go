@@ -351,8 +351,8 @@ func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *super
 		gen = next
 		last := now
 		now = b.channel.apply(b.Settings.Get())
-		if !now.Wires.Equal(last.Wires) || now.Serial != last.Serial {
-			b.Events.Add(host.Event{Kind: "settings.pending", Message: "The wires were changed; the change takes effect when the BMC is reset or started again."})
+		if !now.Wires.Equal(last.Wires) || now.Serial != last.Serial || !now.Sensors.Equal(last.Sensors) {
+			b.Events.Add(host.Event{Kind: "settings.pending", Message: "The wires or sensors were changed; the change takes effect when the BMC is reset or started again."})
 		}
 		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.giveKeys(now.SSHKeys)}
 		if net != nil {

@@ -31,6 +31,9 @@ type Board interface {
 	// Open opens what can be opened; the rest is told and left out. The
 	// function that is returned closes all.
 	Open(board.Wires, board.Serial) (host.Parts, []*board.WireError, func() error)
+	// OpenSensors adds to the parts what the settings say of sensors and the
+	// inventory's memory, and what the board measures by itself; as Open.
+	OpenSensors(board.Sensors, *host.Parts) ([]*board.WireError, func() error)
 	// Interface names the network interface for managing; an error if there is
 	// none yet.
 	Interface() (string, error)

@@ -25,6 +25,7 @@ type Settings struct {
 	SSHKeys []string         `json:"ssh_keys"`
 	Wires   board.Wires      `json:"wires"`
 	Serial  board.Serial     `json:"serial"`
+	Sensors board.Sensors    `json:"sensors"`
 	Network network.Config   `json:"network"`
 	Power   host.PowerConfig `json:"power"`
 	HTTPS   HTTPSSettings    `json:"https"`
@@ -91,6 +92,7 @@ func Defaults() Settings {
 		HostName: "nitrino",
 		SSHKeys:  []string{},
 		Serial:   board.DefaultSerial(),
+		Sensors:  board.DefaultSensors(),
 		Network:  network.DefaultConfig(),
 		Power:    host.DefaultPowerConfig(),
 		HTTPS:    HTTPSSettings{Enabled: true},
@@ -125,6 +127,7 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 	}
 	bad("/wires", err)
 	bad("/serial", s.Serial.Validate())
+	bad("/sensors", s.Sensors.Validate())
 	bad("/network", s.Network.Validate())
 	bad("/power", s.Power.Validate())
 	bad("/ssh/max_sessions", between(s.SSH.MaxSessions, 1, 256))

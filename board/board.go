@@ -123,13 +123,19 @@ var (
 	ErrBusy      = errors.New("the line is in use")
 )
 
-// A WireError says that one wire cannot be used; the others can.
+// Reasons why a chip cannot be. Compare with errors.Is.
+var (
+	ErrNoBus    = errors.New("there is no such I2C bus")
+	ErrNoAnswer = errors.New("the chip does not answer, or is none that the kernel has a driver for")
+)
+
+// A WireError says that one wire or chip cannot be used; the others can.
 type WireError struct {
-	Name string // in the settings
+	Path string // in the settings: "wires.standby", "sensors.chips.0"
 	Err  error
 }
 
-func (e *WireError) Error() string { return fmt.Sprintf("wires.%s: %v", e.Name, e.Err) }
+func (e *WireError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.Err) }
 
 func (e *WireError) Unwrap() error { return e.Err }
 

@@ -4,6 +4,7 @@ package test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,8 +30,15 @@ var made struct {
 	image                  string // a card that has never been started
 }
 
-// settings are the owner's, on the card of the tests.
-const settings = `{"version": 1, "hostname": "rack7", "ipmi": {"enabled": true}}`
+// writeSettings writes the owner's settings of the card of the tests: those of
+// make run, with a name of their own.
+func writeSettings(path string) error {
+	text, err := os.ReadFile("../image/emulated.json")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.Replace(text, []byte(`"hostname": "nitrino"`), []byte(`"hostname": "rack7"`), 1), 0o600)
+}
 
 // card answers a fresh copy of the card image.
 func card(tb testing.TB) string {
@@ -50,7 +58,7 @@ func makeCard(dir string) error {
 	made.mkcard, made.emulate = filepath.Join(dir, "mkcard"), filepath.Join(dir, "emulate")
 	made.guest, made.image = filepath.Join(dir, "guest.cpio"), filepath.Join(dir, "card.img")
 	guest, bmc := filepath.Join(dir, "guest"), filepath.Join(dir, "bmc.json")
-	if err := os.WriteFile(bmc, []byte(settings), 0o600); err != nil {
+	if err := writeSettings(bmc); err != nil {
 		return err
 	}
 	for _, args := range [][]string{

@@ -344,7 +344,7 @@ func TestReproducible(t *testing.T) {
 		t.Fatal(err)
 	}
 	bmc := filepath.Join(cache, "bmc.json")
-	if err := os.WriteFile(bmc, []byte(settings), 0o600); err != nil {
+	if err := writeSettings(bmc); err != nil {
 		t.Fatal(err)
 	}
 	if got := clientFor(t, 10*time.Minute, []string{"NITRINO_CACHE=" + cache}, "", made.mkcard, "-o", again, "-bmc", bmc); got.code != 0 {

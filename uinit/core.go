@@ -161,7 +161,9 @@ func (c *core) once(ctx context.Context) (err error) {
 		var closeParts func() error
 		r.Parts, broken, closeParts = c.board.Open(set.Wires, set.Serial)
 		defer func() { err = errors.Join(err, closeParts()) }()
-		for _, w := range broken {
+		silent, closeSensors := c.board.OpenSensors(set.Sensors, &r.Parts)
+		defer func() { err = errors.Join(err, closeSensors()) }()
+		for _, w := range append(broken, silent...) {
 			b.Events.Add(bmc.Event{Severity: bmc.Warning, Kind: "wire.failed", Message: fmt.Sprintf("A wire is left out: %v.", w)})
 		}
 		r.Parts.Identity = c.board.Identity()

@@ -308,7 +308,7 @@ func TestConnect(t *testing.T) {
 			t.Fatalf("got %v, want %d", failed, len(want))
 		}
 		for i, w := range want {
-			if f := failed[i]; f.Name != w.name || !errors.Is(f, w.err) || !strings.Contains(f.Error(), w.text) {
+			if f := failed[i]; f.Path != "wires."+w.name || !errors.Is(f, w.err) || !strings.Contains(f.Error(), w.text) {
 				t.Errorf("got %v, want %s: %v with %q", f, w.name, w.err, w.text)
 			}
 		}

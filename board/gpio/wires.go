@@ -66,7 +66,7 @@ func Connect(open Opener, w board.Wires, p *host.Parts) (failed []*board.WireErr
 	}
 	for _, n := range w.List() {
 		if err := take(n); err != nil {
-			failed = append(failed, &board.WireError{Name: n.Name, Err: err})
+			failed = append(failed, &board.WireError{Path: "wires." + n.Name, Err: err})
 		}
 	}
 	// Lines need their chip no more, but an error here is told at the end.

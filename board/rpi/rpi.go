@@ -13,6 +13,8 @@ import (
 
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/board/gpio"
+	"github.com/nitrino/nitrino/board/hwmon"
+	"github.com/nitrino/nitrino/board/i2c"
 	"github.com/nitrino/nitrino/board/sysfs"
 	"github.com/nitrino/nitrino/board/tty"
 	"github.com/nitrino/nitrino/host"
@@ -40,6 +42,9 @@ const (
 	// on some models, UARTs 2 to 5 of a Pi 4) are elsewhere.
 	uartNode = "serial@7e201000"
 )
+
+// busNode is the name in the device tree of the I2C bus on GPIO 2 and 3.
+const busNode = "i2c@7e804000"
 
 // A Board is a Raspberry Pi.
 type Board struct {
@@ -129,6 +134,19 @@ func (b *Board) Open(w board.Wires, s board.Serial) (host.Parts, []*board.WireEr
 	p := host.Parts{Identity: b.Identity(), Console: tty.New(b.root, s, b.serial, b.log)}
 	failed, release := gpio.Connect(b.chip, w, &p)
 	return p, failed, release
+}
+
+// OpenSensors adds the sensors and the FRU memory to p, as Open does the wires.
+// The Pi itself tells how warm its processor is; of its supply it only tells that
+// it was too low, which is no measure.
+func (b *Board) OpenSensors(s board.Sensors, p *host.Parts) ([]*board.WireError, func() error) {
+	own := []hwmon.Own{{Driver: "cpu_thermal", Name: "Board temp"}}
+	return hwmon.Connect(i2c.Buses{Root: b.root, Own: isOwnBus}, own, s, p)
+}
+
+// isOwnBus finds the bus of the header.
+func isOwnBus(d sysfs.Device) bool {
+	return sysfs.Link(filepath.Dir(d.Carrier), "of_node") == busNode
 }
 
 // serial finds the header's UART.

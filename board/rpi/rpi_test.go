@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/nitrino/nitrino/board"
+	"github.com/nitrino/nitrino/board/boardtest"
 	"github.com/nitrino/nitrino/board/sysfs/sysfstest"
 	"github.com/nitrino/nitrino/board/tty"
 	"github.com/nitrino/nitrino/host"
@@ -203,4 +204,45 @@ func TestOpenWithoutChip(t *testing.T) {
 	if len(b.Wires().List()) != 0 {
 		t.Error("wires by default")
 	}
+}
+
+// TestOpenSensors has a Pi 4 with a thermometer on its header.
+func TestOpenSensors(t *testing.T) {
+	b := newBoard(t, pi4B, `
+		sys/class/hwmon/hwmon0/device -> /sys/devices/virtual/thermal/thermal_zone0
+		sys/devices/virtual/thermal/thermal_zone0/type = cpu-thermal
+		sys/class/hwmon/hwmon0/name = cpu_thermal
+		sys/class/hwmon/hwmon0/temp1_input = 51121
+		sys/class/hwmon/hwmon1/device -> /sys/devices/platform/soc/fe804000.i2c/i2c-1/1-0048
+		sys/class/hwmon/hwmon1/name = lm75
+		sys/class/hwmon/hwmon1/temp1_input = 22500
+		sys/class/i2c-dev/i2c-0/device -> /sys/devices/platform/soc/fe205000.i2c/i2c-0
+		sys/devices/platform/soc/fe205000.i2c/of_node -> /sys/firmware/devicetree/base/soc/i2c@7e205000
+		sys/devices/platform/soc/fe205000.i2c/i2c-0/name = bcm2835 (i2c@7e205000)
+		sys/class/i2c-dev/i2c-1/device -> /sys/devices/platform/soc/fe804000.i2c/i2c-1
+		sys/devices/platform/soc/fe804000.i2c/of_node -> /sys/firmware/devicetree/base/soc/i2c@7e804000
+		sys/devices/platform/soc/fe804000.i2c/i2c-1/1-0048/name = lm75
+		sys/devices/platform/soc/fe804000.i2c/i2c-1/1-0048/driver -> /sys/bus/i2c/drivers/lm75
+	`)
+	var p host.Parts
+	failed, release := b.OpenSensors(board.Sensors{Chips: []board.Chip{{Address: 0x48, Chip: "lm75", Place: host.PlaceInlet, Name: "Inlet temp"}}}, &p)
+	defer func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if len(failed) > 0 || len(p.Sensors) != 2 {
+		t.Fatalf("got %+v, %v", p.Sensors, failed)
+	}
+	for i, want := range []struct {
+		name  string
+		place host.Place
+		value float64
+	}{{"Board temp", host.PlaceBoard, 51.121}, {"Inlet temp", host.PlaceInlet, 22.5}} {
+		s := p.Sensors[i]
+		if v, err := s.Gauge.Read(t.Context()); err != nil || v != want.value || s.Name != want.name || s.Place != want.place {
+			t.Errorf("got %s at %s: %v, %v, want %+v", s.Name, s.Place, v, err, want)
+		}
+	}
+	boardtest.Sensors(t, p.Sensors)
 }

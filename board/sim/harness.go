@@ -101,6 +101,9 @@ type Harness struct {
 	deafPower, deafReset bool
 
 	ledTimer, blinkTimer, resetTimer, holdTimer *time.Timer
+
+	climate climate
+	gauges  []*gauge // in the order of their sensors
 }
 
 func newHarness(m machine, cfg Header, log *slog.Logger) (*Harness, error) {
@@ -111,7 +114,9 @@ func newHarness(m machine, cfg Header, log *slog.Logger) (*Harness, error) {
 		powerSeen: newSignal(false), resetSeen: newSignal(false),
 		ctx: ctx, cancel: cancel, work: make(chan struct{}, 1), done: make(chan struct{}),
 		standby: true,
+		climate: climate{began: time.Now()},
 	}
+	h.gauges = newGauges(h)
 	for _, line := range cfg.ActiveLow {
 		if line < 0 || line >= lines {
 			cancel()
@@ -275,6 +280,7 @@ func (h *Harness) update() {
 		halt(&h.blinkTimer)
 		h.dark = false
 	}
+	h.climate.works(h.up && !h.asleep, time.Now())
 	led := h.up && h.lit && !h.dark
 	switch h.ledMode {
 	case LEDStuckOff:

@@ -56,7 +56,7 @@ func TestInGuest(t *testing.T) {
 	text := readOutput(t, output)
 	t.Logf("the board's tests:\n%s", text)
 	passed := regexp.MustCompile(`(?m)^PASS$`).Match(text)
-	for _, name := range []string{"TestBoard", "TestRaspberryPi", "TestMachine", "TestWhatIsMissing"} {
+	for _, name := range []string{"TestBoard", "TestRaspberryPi", "TestMachine", "TestWhatIsMissing", "TestSensors"} {
 		passed = passed && bytes.Contains(text, []byte("--- PASS: "+name+" "))
 	}
 	if !passed {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/board/gpio"
+	"github.com/nitrino/nitrino/board/hwmon"
+	"github.com/nitrino/nitrino/board/i2c"
 	"github.com/nitrino/nitrino/board/sysfs"
 	"github.com/nitrino/nitrino/board/tty"
 	"github.com/nitrino/nitrino/host"
@@ -84,6 +86,17 @@ func (b *Board) Open(w board.Wires, s board.Serial) (host.Parts, []*board.WireEr
 	p := host.Parts{Identity: b.Identity(), Console: tty.New(b.root, s, b.serial, b.log)}
 	failed, release := gpio.Connect(b.chip, w, &p)
 	return p, failed, release
+}
+
+// OpenSensors adds the sensors and the FRU memory to p, as Open does the wires.
+// The machine measures nothing by itself.
+func (b *Board) OpenSensors(s board.Sensors, p *host.Parts) ([]*board.WireError, func() error) {
+	return hwmon.Connect(i2c.Buses{Root: b.root, Own: isOwnBus}, nil, s, p)
+}
+
+// isOwnBus finds the bus that the emulator plays.
+func isOwnBus(d sysfs.Device) bool {
+	return sysfs.Link(filepath.Dir(d.Carrier), "driver") == "i2c_virtio"
 }
 
 // serial finds the port to the host: the first UART on the PCI bus.

@@ -139,3 +139,23 @@ func TestTell(t *testing.T) {
 		})
 	}
 }
+
+func TestOwnBus(t *testing.T) {
+	b := newBoard(t, machine, `
+		sys/class/i2c-dev/i2c-0/device -> /sys/devices/usb/1-1/i2c-0
+		sys/devices/usb/1-1/i2c-0/name = i2c-tiny-usb
+		sys/class/i2c-dev/i2c-1/device -> /sys/devices/platform/4010000000.pcie/pci0000:00/0000:00:0a.0/virtio5/i2c-1
+		sys/devices/platform/4010000000.pcie/pci0000:00/0000:00:0a.0/virtio5/driver -> /sys/bus/virtio/drivers/i2c_virtio
+		sys/devices/platform/4010000000.pcie/pci0000:00/0000:00:0a.0/virtio5/i2c-1/1-0050/name = 24c32
+		sys/devices/platform/4010000000.pcie/pci0000:00/0000:00:0a.0/virtio5/i2c-1/1-0050/driver -> /sys/bus/i2c/drivers/at24
+		sys/devices/platform/4010000000.pcie/pci0000:00/0000:00:0a.0/virtio5/i2c-1/1-0050/eeprom = bytes
+	`)
+	var p host.Parts
+	failed, release := b.OpenSensors(board.Sensors{FRU: board.EEPROM{Address: 0x50, Chip: "24c32"}}, &p)
+	if len(failed) > 0 || p.FRU == nil || p.FRU.Size() != 5 || len(p.Sensors) > 0 {
+		t.Errorf("got %+v, %v", p, failed)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+}

@@ -20,6 +20,7 @@ import (
 type board struct {
 	o        options
 	wires    *wires
+	chips    *chips
 	log      *slog.Logger
 	requests chan mains
 	cables   chan cable
@@ -40,8 +41,8 @@ type cable struct {
 	done chan error
 }
 
-func newBoard(o options, w *wires, log *slog.Logger) (*board, error) {
-	b := &board{o: o, wires: w, log: log, requests: make(chan mains), cables: make(chan cable), linked: make(chan struct{})}
+func newBoard(o options, w *wires, c *chips, log *slog.Logger) (*board, error) {
+	b := &board{o: o, wires: w, chips: c, log: log, requests: make(chan mains), cables: make(chan cable), linked: make(chan struct{})}
 	b.link = sync.OnceFunc(func() { close(b.linked) })
 	info, err := os.Stat(o.card)
 	if err != nil {
@@ -240,7 +241,7 @@ func (b *board) overlay(ctx context.Context, overlays []firmware.Overlay) error 
 // power runs QEMU from one reset to the next, or until the power is gone. It
 // returns whether there is power then, and what the firmware is told.
 func (b *board) power(ctx context.Context, boot *firmware.Boot) (bool, firmware.Reboot, error) {
-	p, err := launch(ctx, b.o, boot, b.wires, b.link, b.log)
+	p, err := launch(ctx, b.o, boot, b.wires, b.chips, b.link, b.log)
 	if err != nil {
 		return true, firmware.Reboot{}, err
 	}

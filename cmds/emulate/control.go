@@ -13,6 +13,7 @@ import (
 
 // hands is what a person in front of the host can do (*sim.Harness).
 type hands interface {
+	On() bool
 	SetStandby(on bool)
 	PressPowerButton(d time.Duration)
 	PressReset(d time.Duration)
@@ -23,6 +24,7 @@ type panel struct {
 	ctx   context.Context // ends with the program
 	board *board
 	wires *wires
+	chips *chips
 	hands hands // nil: there is no host
 }
 
@@ -45,6 +47,10 @@ func (p panel) do(line string) (string, error) {
 		}
 		return "0", nil
 	}
+	if word == "sensor" {
+		name, value, _ := strings.Cut(argument, " ")
+		return "", p.chips.set(name, value)
+	}
 	var act func(hands)
 	switch line {
 	case "cut":
@@ -64,7 +70,7 @@ func (p panel) do(line string) (string, error) {
 	case "press-reset":
 		act = func(h hands) { h.PressReset(control.Finger) }
 	default:
-		return "", fmt.Errorf("%q: want cut, restore, net-off, net-on, host-ac-off, host-ac-on, press-power, press-reset or line N", line)
+		return "", fmt.Errorf("%q: want cut, restore, net-off, net-on, host-ac-off, host-ac-on, press-power, press-reset, line N or sensor NAME VALUE", line)
 	}
 	if p.hands == nil {
 		return "", errNoHost

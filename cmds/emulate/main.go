@@ -155,7 +155,12 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 		}
 		defer end()
 	}
-	b, err := newBoard(o, w, log)
+	chips, err := newChips(o.dir, func() float64 { return watts(w, h) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, chips.close()) }()
+	b, err := newBoard(o, w, chips, log)
 	if err != nil {
 		return err
 	}
@@ -164,7 +169,7 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 	var services sync.WaitGroup
 	defer services.Wait()
 	defer cancel(nil)
-	c, err := control.Listen(dir, panel{ctx, b, w, h}.do, log)
+	c, err := control.Listen(dir, panel{ctx, b, w, chips, h}.do, log)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ const (
 	wdtSlot   = 0x10                       // the watchdog's PCI slot
 	ecamBase  = 0x40_1000_0000             // virt's PCIe configuration space
 	wdtConfig = ecamBase + wdtSlot<<15 + 4 // the watchdog's PCI command register
+	ram       = "1024M"                    // of the board
 )
 
 // A service is one that the board's network has.
@@ -99,7 +100,7 @@ func drive(o options, logged int64) string {
 }
 
 // args are QEMU's arguments. Connected sockets are inherited as descriptors 3
-// (QMP), 4 (qtest), 5 (serial port) and 6 (words).
+// (QMP), 4 (qtest), 5 (serial port), 6 (words) and 7 (I2C).
 func args(o options, b *firmware.Boot, logged int64) []string {
 	network := "user,id=net0"
 	for _, s := range services() {
@@ -111,7 +112,7 @@ func args(o options, b *firmware.Boot, logged int64) []string {
 	}
 	a := []string{
 		"-nodefaults", "-no-user-config", "-name", "nitrino-board", "-display", "none",
-		"-accel", "tcg,thread=multi", "-m", "1024",
+		"-accel", "tcg,thread=multi", "-m", ram,
 		"-S", "-no-reboot", "-action", "watchdog=reset", "-action", "panic=none",
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
 		"-chardev", "socket,id=qtest,fd=4", "-qtest", "chardev:qtest", "-qtest-log", "none",
@@ -123,7 +124,9 @@ func args(o options, b *firmware.Boot, logged int64) []string {
 	switch o.machine {
 	case virt:
 		cmdline = append(cmdline, "console=ttyAMA0")
-		a = append(a, "-machine", "virt", "-cpu", "cortex-a72", "-smp", "2",
+		a = append(a, "-machine", "virt,memory-backend=ram", "-cpu", "cortex-a72", "-smp", "2",
+			// What plays the I2C bus reads and writes the board's memory.
+			"-object", "memory-backend-memfd,id=ram,share=on,size="+ram,
 			"-device", "virtio-net-pci,netdev=net0,romfile=",
 			"-netdev", dgram(boardLink, hostPeer)+",id=link",
 			"-device", "virtio-net-pci,netdev=link,romfile=,mac=52:54:00:12:34:57",
@@ -132,6 +135,8 @@ func args(o options, b *firmware.Boot, logged int64) []string {
 			"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=words,name="+wordsName,
 			"-device", "virtio-rng-pci", "-device", "pvpanic-pci",
 			"-device", fmt.Sprintf("i6300esb,addr=%#x", wdtSlot),
+			// QEMU would offer event indexes without asking who is to obey them.
+			"-chardev", "socket,id=i2c,fd=7", "-device", "vhost-user-i2c-pci,chardev=i2c,event_idx=off",
 		)
 	case raspi3b:
 		// The card's kernel has no console: its UART belongs to the host. This
@@ -182,10 +187,10 @@ type process struct {
 
 const qmpLimit = 10 * time.Second // on a busy computer
 
-// launch starts QEMU, wired to w; link is called when the guest brings its
+// launch starts QEMU, wired to w and c; link is called when the guest brings its
 // network up. It must be called by a goroutine that stays
 // on its thread: QEMU is killed when that thread ends, however it does.
-func launch(ctx context.Context, o options, b *firmware.Boot, w *wires, link func(), log *slog.Logger) (_ *process, err error) {
+func launch(ctx context.Context, o options, b *firmware.Boot, w *wires, c *chips, link func(), log *slog.Logger) (_ *process, err error) {
 	p := &process{log: log, link: link, done: make(chan struct{}), panic: panicReboot(b.Cmdline)}
 	logged, err := size(o.record)
 	if err != nil {
@@ -202,7 +207,7 @@ func launch(ctx context.Context, o options, b *firmware.Boot, w *wires, link fun
 			}
 		}
 	}()
-	for range 4 {
+	for range 5 {
 		ours, their, err := socketPair()
 		if err != nil {
 			return nil, err
@@ -215,7 +220,7 @@ func launch(ctx context.Context, o options, b *firmware.Boot, w *wires, link fun
 	}
 	theirs = append(theirs, output)
 	p.cmd = exec.Command("qemu-system-aarch64", args(o, b, logged)...)
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = o.dir, output, output, theirs[:4]
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = o.dir, output, output, theirs[:5]
 	// Neither Ctrl-C reaches it, which is for us, nor does it outlive us.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	log.Debug("QEMU", "arguments", p.cmd.Args)
@@ -226,6 +231,7 @@ func launch(ctx context.Context, o options, b *firmware.Boot, w *wires, link fun
 		_ = f.Close() // only QEMU has its ends now, so they end with it
 	}
 	theirs = nil
+	p.wait.Go(func() { c.serve(p.conns[4], log) }) // from the start: QEMU asks it before QMP answers
 	if err := p.bringUp(ctx, o, w); err != nil {
 		killErr := p.cmd.Process.Kill()
 		if errors.Is(killErr, os.ErrProcessDone) {
@@ -236,6 +242,7 @@ func launch(ctx context.Context, o options, b *firmware.Boot, w *wires, link fun
 			p.qtest.close()
 		}
 		w.detach()
+		p.wait.Wait()
 		return nil, fmt.Errorf("starting QEMU: %w: %s", errors.Join(err, killErr), lastOutput(o))
 	}
 	p.wait.Go(func() { w.copyFromBoard(p.conns[2]) })

@@ -82,8 +82,9 @@ func TestMissingTools(t *testing.T) {
 // long as they say; patch(1) would else take it in part, or for garbage.
 func TestPatches(t *testing.T) {
 	touches := map[string][]string{
-		"tryboot.patch":   {"drivers/firmware/raspberrypi.c", "include/soc/bcm2835/raspberrypi-firmware.h"},
-		"partition.patch": {"drivers/watchdog/bcm2835_wdt.c"},
+		"tryboot.patch":    {"drivers/firmware/raspberrypi.c", "include/soc/bcm2835/raspberrypi-firmware.h"},
+		"partition.patch":  {"drivers/watchdog/bcm2835_wdt.c"},
+		"virtio-i2c.patch": {"drivers/i2c/busses/i2c-virtio.c"},
 	}
 	names, err := fs.Glob(patches, "patches/*.patch")
 	if err != nil {
