@@ -617,3 +617,55 @@ func FuzzServer(f *testing.F) {
 		}
 	})
 }
+
+// TestInboundSequenceWraps: the console's numbers go on past the end of the
+// circle, without 0, and nothing from before it is taken again.
+func TestInboundSequenceWraps(t *testing.T) {
+	b := newBMC(t)
+	c := b.console(t, here).at(command.Operator)
+	ask := func(seq uint32) bool {
+		return len(c.send(c.seal(seq, 0xC0, request(byte(seq)&0x3F, command.App, 0x01)))) > 0
+	}
+	for _, step := range []struct {
+		seq  uint32
+		want bool
+	}{
+		{0x7FFFFFFF, true}, {0xFFFFFFFD, true}, {0xFFFFFFFF, true}, {0, false}, {1, true}, {2, true},
+		{0xFFFFFFFF, false}, {0xFFFFFFFE, true}, {0xFFFFFFFE, false}, {1, false}, {0xFFFFFF00, false}, {3, true},
+	} {
+		if got := ask(step.seq); got != step.want {
+			t.Errorf("sequence %08X: answered: %v, want %v", step.seq, got, step.want)
+		}
+	}
+}
+
+// TestSOLAttacks: what must not reach the host's keyboard.
+func TestSOLAttacks(t *testing.T) {
+	b := newOn(t)
+	stop := b.run(t)
+	defer stop()
+	c := b.console(t, here).at(command.Operator)
+	other := b.console(t, "192.0.2.2:1").at(command.Operator)
+	if code := c.activate(1); code != command.OK {
+		t.Fatalf("Activate Payload = %v", code)
+	}
+	typed := func(x *console, seq uint32, n byte) []byte { return x.seal(seq, 0xC1, []byte{n, 0, 0, 0, 'a' + n}) }
+	once := typed(c, 100, 1)
+	clear := plain(0x01, []byte{2, 0, 0, 0, 'x'})
+	copy(clear[6:], le32(c.id))
+	copy(clear[10:], le32(101))
+	broken := typed(c, 102, 3)
+	broken[len(broken)-1] ^= 1
+	for _, p := range [][]byte{once, once, clear, c.frame(103, 0x41, []byte{4, 0, 0, 0, 'x'}), broken, typed(other, 100, 5), c.seal(104, 0xC1, []byte{6, 0, 0}), once} {
+		c.send(p)
+	}
+	for end := time.Now().Add(5 * time.Second); len(b.serial.typed()) == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	c.send(typed(c, 200, 2))
+	c.wait() // the answer to the first, which was held
+	stop()
+	if got := string(b.serial.typed()); got != "b" && got != "bc" {
+		t.Errorf("typed %q, want nothing but b and c", got)
+	}
+}

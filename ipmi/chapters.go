@@ -56,7 +56,7 @@ func (s *Server) chapters(o Options) ([]chapter, error) {
 	repository, err := sdr.New(sdr.Options{
 		Sensors: sensors, Power: h.Power, Watchdog: h.Watchdog,
 		Buttons: h.Panel, PowerLimit: h.Meter != nil, Inventory: true,
-		Name: "nitrino", Clock: clock, Store: o.Store, Log: o.Log,
+		Name: "nitrino", Clock: clock, Events: h.Events, Store: o.Store, Log: o.Log,
 	})
 	if err != nil {
 		return nil, err

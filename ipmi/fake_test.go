@@ -181,7 +181,9 @@ func (f fakeBoot) Set(b host.BootOverride, o host.Origin) error {
 
 func (f fakePower) Hours() (time.Duration, bool) { return 0, false }
 
-func (f fakeBoot) Targets() []host.BootTarget { return []host.BootTarget{host.BootPXE} }
+func (f fakeBoot) Targets() []host.BootTarget {
+	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD, host.BootUSB, host.BootFloppy, host.BootDiags, host.BootUEFIHTTP, host.BootBIOSSetup}
+}
 
 func (f fakeBoot) Extend(time.Time, host.Origin) error { return nil }
 
@@ -348,8 +350,8 @@ func (b *bmc) run(t testing.TB) (stop func()) {
 			t.Errorf("Run = %v, want %v", err, context.Canceled)
 		}
 	})
-	for !b.sol.Running() {
-		time.Sleep(time.Millisecond)
+	for err := sol.ErrStopped; errors.Is(err, sol.ErrStopped); time.Sleep(time.Millisecond) {
+		_, err = b.sol.Activate(0, nil) // there is no such instance, once it runs
 	}
 	return func() { cancel(); running.Wait() }
 }

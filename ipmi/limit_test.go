@@ -184,3 +184,39 @@ func TestChangedUserEndsSessions(t *testing.T) {
 		}
 	}
 }
+
+// TestOutsideRate: whoever asks too much outside sessions is not answered, and
+// sessions from the same address are.
+func TestOutsideRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBMC(t, func(o *Options, _ *machine) { o.Config.LoginsPerSecond = 2 })
+		c := b.console(t, here).login() // three packets
+		ask := request(1, command.App, 0x38, 0x0E, 4)
+		old := append([]byte{6, 0, 0xFF, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, byte(len(ask))}, ask...)
+		kinds := [][]byte{
+			plain(0x10, openRequestOf(1, 4, 7, algorithms(17))), plain(0x10, openRequestOf(1, 4, 7, algorithms(0))), plain(0x12, make([]byte, 8)),
+			plain(0x14, make([]byte, 8)), plain(0, ask), old, unhex(t, "0600ff06000011be802a0000"),
+		}
+		count := func(from *console) (n int) {
+			for i := range 200 {
+				if len(from.send(kinds[i%len(kinds)])) > 0 {
+					n++
+				}
+			}
+			return n
+		}
+		if got := count(c); got != 97 {
+			t.Errorf("%d packets are answered at once, want 97", got)
+		}
+		time.Sleep(time.Second)
+		if got := count(c); got != 20 {
+			t.Errorf("%d packets are answered after a second, want 20", got)
+		}
+		if code, _ := c.command(command.App, 0x01); code != command.OK {
+			t.Errorf("in the session: %v", code)
+		}
+		if got := count(b.console(t, "192.0.2.77:1")); got != 100 {
+			t.Errorf("another source is answered %d times, want 100", got)
+		}
+	})
+}

@@ -401,3 +401,31 @@ func TestSilentConsole(t *testing.T) {
 		}
 	})
 }
+
+// FuzzSOL has a console whose session is genuine send SOL packets that are not.
+func FuzzSOL(f *testing.F) {
+	f.Add([]byte{1, 0, 0, 0, 'x'})
+	f.Add([]byte{0, 1, 1, 0x40})
+	f.Add([]byte{0xF2, 0xFF, 0xFF, 0xFF})
+	b := newOn(f)
+	f.Cleanup(b.run(f))
+	c := b.console(f, here).at(command.Operator)
+	if code := c.activate(1); code != command.OK {
+		f.Fatalf("Activate Payload = %v", code)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if len(p) > 600 {
+			return
+		}
+		c.t = t
+		for len(c.mail) > 0 { // a carrier that is full loses packets
+			<-c.mail
+		}
+		c.seq++
+		if out := c.send(c.seal(c.seq, 0xC1, p)); len(out) > 0 {
+			if got := c.solPacket(out); len(got) != 4 || got[0] != 0 || got[1] == 0 || got[1] != p[0]&0x0F {
+				t.Errorf("% X is answered % X", p, got)
+			}
+		}
+	})
+}

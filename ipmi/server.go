@@ -165,7 +165,8 @@ type Server struct {
 	mu      sync.Mutex
 	table   *table
 	logins  *limiter
-	waiting int // commands that wait
+	outside *limiter // of answers outside sessions
+	waiting int      // commands that wait
 }
 
 // New makes a server that answers nothing yet; see Serve.
@@ -205,6 +206,7 @@ func newServer(o Options, m machine) (*Server, error) {
 		table:    newTable(o.Config.MaxSessions, o.Config.IdleTimeout),
 		commands: map[commandKey]*command.Command{},
 		logins:   newLimiter(float64(o.Config.LoginsPerSecond), 5*float64(o.Config.LoginsPerSecond)),
+		outside:  newLimiter(packetsPerLogin*float64(o.Config.LoginsPerSecond), 5*packetsPerLogin*float64(o.Config.LoginsPerSecond)),
 	}
 	_, _ = rand.Read(s.bootKey[:]) // it never fails, says its documentation
 	s.systemGUID = reversed(m.uuid)

@@ -290,15 +290,25 @@ func TestSOLClients(t *testing.T) {
 
 // TestSOLEcho pastes a file into a host that echoes it.
 func TestSOLEcho(t *testing.T) {
-	t.Parallel()
-	b, at := solBMC(t)
-	b.serial.rate, b.serial.echo = lineRate, true
-	x, from := ipmiconsole(t, at)
-	input := payloadBytes(30_000, 3)
-	x.pastes(input, true)
-	same(t, "typed", b.serial.waitTyped(t, len(input), 30*time.Second), input)
-	time.Sleep(time.Second)
-	same(t, "echo", x.shown()[from:], input)
+	for _, client := range []struct {
+		name  string
+		start func(*testing.T, *net.UDPAddr) (*terminal, int)
+	}{
+		{"ipmitool", func(t *testing.T, at *net.UDPAddr) (*terminal, int) { return ipmitool(t, at) }},
+		{"ipmiconsole", ipmiconsole},
+	} {
+		t.Run(client.name, func(t *testing.T) {
+			t.Parallel()
+			b, at := solBMC(t)
+			b.serial.rate, b.serial.echo = lineRate, true
+			x, from := client.start(t, at)
+			input := payloadBytes(30_000, 3)
+			x.pastes(input, client.name == "ipmiconsole")
+			same(t, "typed", b.serial.waitTyped(t, len(input), 30*time.Second), input)
+			time.Sleep(time.Second)
+			same(t, "echo", x.shown()[from:], input)
+		})
+	}
 }
 
 // TestSOLStolen: whose SOL is ended by another is told, in the way each console

@@ -17,6 +17,10 @@ const (
 	// a real login takes milliseconds.
 	maxPending          = 128
 	maxPendingPerSource = 32
+	// packetsPerLogin is how many packets outside sessions a source has answered
+	// for each login that it may begin; ipmitool's login takes 8. Silence above
+	// that keeps a flood off the other sources: the answers cost the most.
+	packetsPerLogin = 10
 	// maxSlots is how many sessions there can be; the counts in answers have 6
 	// bits (tables 22-25 and 22-29), so of 64 sessions they tell mostTold.
 	maxSlots = 64

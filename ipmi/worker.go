@@ -61,6 +61,9 @@ func (w *worker) handle(p []byte) []byte {
 		return nil
 	}
 	if class == classASF {
+		if !w.s.admits(&w.from) {
+			return nil
+		}
 		if seq != rmcpNoAck { // DSP0136 section 3.2.2.2
 			w.from.via.send([]byte{rmcpVersion, 0, seq, classASF | classAck}, &w.from)
 		}
@@ -74,7 +77,7 @@ func (w *worker) handle(p []byte) []byte {
 	defer w.s.mu.Unlock()
 	if p[0] == authTypeNone {
 		body, ok := parseSessionless(p)
-		if !ok {
+		if !ok || !w.s.outside.allow(sourceOf(w.from.addr.Addr()), now) {
 			return nil
 		}
 		if body = w.sessionless(body, now); body == nil {
@@ -88,7 +91,7 @@ func (w *worker) handle(p []byte) []byte {
 		return nil
 	case h.id != 0:
 		return w.inSession(p, &h, now)
-	case h.encrypted || h.authenticated:
+	case h.encrypted || h.authenticated, !w.s.outside.allow(sourceOf(w.from.addr.Addr()), now):
 		return nil
 	}
 	answer, kind := w.body[:0], byte(0)
@@ -106,6 +109,13 @@ func (w *worker) handle(p []byte) []byte {
 		return nil
 	}
 	return appendSession(w.out[:0], kind, answer)
+}
+
+// admits says whether a source has not asked too much outside sessions.
+func (s *Server) admits(from *peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outside.allow(sourceOf(from.addr.Addr()), time.Now())
 }
 
 // sessionless answers a command outside sessions.

@@ -167,13 +167,6 @@ func (s *SOL) Run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Running says whether Run is under way.
-func (s *SOL) Running() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.running
-}
-
 // Activate begins instance n, from 1, on a session. It answers one of the
 // errors above, or host.ErrInvalid for an instance that there is not.
 func (s *SOL) Activate(n int, c Carrier) (*Stream, error) {
