@@ -164,9 +164,12 @@ func TestConsoleReplay(t *testing.T) {
 	}
 	x := r.terminal(c, true, "console -n 3")
 	x.expect(hint)
+	if got := x.expect("def"); got != "" {
+		t.Errorf("replay: got %q before def", got)
+	}
 	r.serial.conn.say([]byte("XYZ."))
-	if got, want := x.expect("."), "defXYZ"; got != want {
-		t.Errorf("replay, then live: got %q, want %q", got, want)
+	if got, want := x.expect("."), "XYZ"; got != want {
+		t.Errorf("live after the replay: got %q, want %q", got, want)
 	}
 }
 
