@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-
-	"github.com/nitrino/nitrino/board/i2c"
 )
 
 // A gauge reads one channel. Its files stay open between readings; after a
@@ -38,16 +36,12 @@ func (g *gauge) Read(ctx context.Context) (float64, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var v float64
-	err := i2c.Undisturbed(func() (err error) {
-		if g.input == nil {
-			if err := g.open(); err != nil {
-				return err
-			}
+	if g.input == nil {
+		if err := g.open(); err != nil {
+			return 0, err
 		}
-		v, err = g.read()
-		return err
-	})
+	}
+	v, err := g.read()
 	if err != nil && !errors.Is(err, errFault) {
 		return 0, errors.Join(err, g.close())
 	}

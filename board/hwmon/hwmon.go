@@ -27,17 +27,6 @@ type Own struct {
 // board itself, where they are there, then those of the settings. A chip that
 // cannot be used is left out and told in the list. release closes all.
 func Connect(buses i2c.Buses, own []Own, s board.Sensors, p *host.Parts) (failed []*board.WireError, release func() error) {
-	err := i2c.Undisturbed(func() error { // drivers ask their chips
-		failed, release = connect(buses, own, s, p)
-		return nil
-	})
-	if err != nil {
-		return []*board.WireError{{Path: "sensors", Err: err}}, func() error { return nil }
-	}
-	return failed, release
-}
-
-func connect(buses i2c.Buses, own []Own, s board.Sensors, p *host.Parts) (failed []*board.WireError, release func() error) {
 	b := builder{given: map[string]bool{}}
 	for _, o := range own {
 		c := &chip{root: buses.Root, driver: o.Driver}

@@ -12,7 +12,7 @@ import (
 )
 
 // EEPROM makes the memory known to the kernel. A memory that does not answer is
-// an error. Call it Undisturbed.
+// an error.
 func (b Buses) EEPROM(e board.EEPROM) (host.Memory, error) {
 	device, err := b.Device(e.Bus, e.Address, e.Chip)
 	if err != nil {
@@ -43,11 +43,7 @@ func (m *memory) ReadAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	err = Undisturbed(func() (err error) {
-		n, err = f.ReadAt(p, off)
-		return err
-	})
+	n, err := f.ReadAt(p, off)
 	return n, errors.Join(err, f.Close())
 }
 
@@ -62,11 +58,7 @@ func (m *memory) WriteAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := 0
-	err = Undisturbed(func() (err error) {
-		n, err = writeChanges(f, p, old, off)
-		return err
-	})
+	n, err := writeChanges(f, p, old, off)
 	return n, errors.Join(err, f.Close())
 }
 

@@ -42,7 +42,7 @@ func (b Buses) find(number int) (string, error) {
 
 // Device makes the chip at an address known to the kernel, if it is not yet, and
 // returns its folder in sysfs, which stays the same over restarts. A chip that
-// did not answer its driver is an error. Call it Undisturbed.
+// did not answer its driver is an error.
 func (b Buses) Device(bus, address int, chip string) (string, error) {
 	adapter, err := b.find(bus)
 	if err != nil {
