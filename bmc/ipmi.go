@@ -36,7 +36,7 @@ func (b *BMC) listenIPMI(s Settings, h *host.Host, r Run, manager *network.Manag
 		ResetBMC:   func(bool, host.Origin) { reset() },
 		SelfTest:   func() ipmi.SelfTest { return selfTest(group) },
 		Port:       conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(),
-		SerialRate: func() int { return b.Settings.Get().Serial.Baud },
+		SerialRate: func() int { return b.channel.settings().Serial.Baud },
 		Board:      b.ipmiBoard(r, manager),
 	})
 	if err != nil {
@@ -103,7 +103,7 @@ func (b *BMC) setCycleInterval(d time.Duration, from host.Origin) error {
 type boardName struct{ b *BMC }
 
 // HostName is the board's name.
-func (n boardName) HostName() string { return n.b.Settings.Get().HostName }
+func (n boardName) HostName() string { return n.b.channel.settings().HostName }
 
 // SetHostName changes it; host.ErrInvalid for what is no host name.
 func (n boardName) SetHostName(name string, from host.Origin) error {
@@ -116,7 +116,7 @@ func (n boardName) SetHostName(name string, from host.Origin) error {
 
 // lanLockout is the lockout of a user name (table 23-4, parameter 26).
 func (b *BMC) lanLockout() lan.Lockout {
-	l := b.Settings.Get().Lockout
+	l := b.channel.settings().Lockout
 	if l.Threshold == 0 { // no locks at all
 		return lan.Lockout{}
 	}
@@ -131,16 +131,17 @@ type lanNetwork struct {
 
 // State is how the network is.
 func (n lanNetwork) State() lan.State {
-	s := lanState(n.net.State())
-	if !s.IPv4Gateway.IsValid() {
-		return s
-	}
-	mac, err := n.net.Neighbor(s.IPv4Gateway)
+	return lanState(n.net.State())
+}
+
+// Neighbor is the MAC address of a machine on the link.
+func (n lanNetwork) Neighbor(a netip.Addr) (mac [6]byte) {
+	found, err := n.net.Neighbor(a)
 	if err != nil {
-		n.b.log.Debug("the gateway's MAC address", "error", err)
+		n.b.log.Debug("the MAC address of a neighbor", "error", err)
 	}
-	copy(s.GatewayMAC[:], mac)
-	return s
+	copy(mac[:], found)
+	return mac
 }
 
 func lanState(s network.State) lan.State {
@@ -166,7 +167,7 @@ func lanState(s network.State) lan.State {
 }
 
 // Config is how the network is set.
-func (n lanNetwork) Config() lan.Config { return lanConfig(n.b.Settings.Get().Network) }
+func (n lanNetwork) Config() lan.Config { return lanConfig(n.b.channel.settings().Network) }
 
 // lanConfig takes a valid c; the methods have the same names.
 func lanConfig(c network.Config) lan.Config {
@@ -242,6 +243,22 @@ type lanChannel struct {
 
 	mu    sync.Mutex // guards the following; nothing waits while holding it
 	force *inForce
+	read  *Settings // of the generation; nil: not read yet
+	gen   uint64
+}
+
+// settings are the settings for who only looks at them. Commands do under the
+// lock of all sessions, some before any login, so the document is decoded once
+// for each change of it.
+func (c *lanChannel) settings() *Settings {
+	gen := c.b.Settings.Generation() // before Get: at worst it is read once more
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read == nil || c.gen != gen {
+		now := c.b.Settings.Get()
+		c.read, c.gen = &now, gen
+	}
+	return c.read
 }
 
 // inForce is an access that lies over the settings while they say one of two.
@@ -258,7 +275,7 @@ func accessOf(s IPMISettings) user.Access {
 
 // Access answers what is kept or in force.
 func (c *lanChannel) Access(kept bool) user.Access {
-	set := accessOf(c.b.Settings.Get().IPMI)
+	set := accessOf(c.settings().IPMI)
 	if kept {
 		return set
 	}
@@ -286,9 +303,16 @@ func (c *lanChannel) lay(access, set, next user.Access) {
 	}
 }
 
-// apply is what the settings are with what is in force.
+// apply is what the settings are with what is in force. What lay over others is
+// over for good, also where these come back.
 func (c *lanChannel) apply(s Settings) Settings {
-	a := c.now(accessOf(s.IPMI))
+	set := accessOf(s.IPMI)
+	a := c.now(set)
+	c.mu.Lock()
+	if c.force != nil && c.force.over[0] != set && c.force.over[1] != set {
+		c.force = nil
+	}
+	c.mu.Unlock()
 	s.IPMI.Enabled, s.IPMI.MaxPrivilege, s.IPMI.Alerts = a.Enabled, privilegeWord(a.Limit), a.Alerts
 	return s
 }
@@ -299,7 +323,7 @@ func (c *lanChannel) SetAccess(a user.Access, kept bool, from host.Origin) error
 	if word == "" {
 		return fmt.Errorf("%w: %s is no limit of IPMI over LAN", host.ErrInvalid, a.Limit)
 	}
-	set := accessOf(c.b.Settings.Get().IPMI)
+	set := accessOf(c.settings().IPMI)
 	if kept {
 		c.lay(c.now(set), set, a)
 		return c.b.setSection("ipmi", struct {

@@ -137,6 +137,15 @@ func TestSettingsByIPMI(t *testing.T) {
 			lastEvent(t, b)
 		}
 	}
+	count := len(b.Events.Since(0, 0))
+	for range 3 {
+		if err := errors.Join(b.setCycleInterval(7*time.Second, byIPMI()), names.SetHostName("42", byIPMI()), b.changer().Unset("ssh.enabled", byIPMI())); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := b.Events.Since(0, 0); len(got) != count {
+		t.Errorf("what changes nothing made the events %+v", got[count:])
+	}
 	if s := b.Settings.Get(); s.Power.OffTime != 7*time.Second || s.HostName != "42" || names.HostName() != "42" {
 		t.Errorf("got %v and %s, want 7s and 42", s.Power.OffTime, s.HostName)
 	}
@@ -185,6 +194,24 @@ func TestLANChannel(t *testing.T) {
 		}
 	}
 	lastEvent(t, b)
+	// What lay over settings that were changed does not come back with them.
+	for _, do := range []func() error{
+		set(less, false),
+		func() error { return b.Settings.Set("ipmi.max_privilege", "user") },
+		func() error { b.channel.apply(b.Settings.Get()); return nil }, // as BMC.Run does
+		func() error { return b.Settings.Set("ipmi.max_privilege", "administrator") },
+	} {
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := c.Access(false); got != full {
+		t.Errorf("got %+v in force, want %+v", got, full)
+	}
+	// Sessions are opened, by anybody, as fast as this can be read.
+	if n := testing.AllocsPerRun(100, func() { c.Access(false) }); n > 0 {
+		t.Errorf("reading the access allocates %v times", n)
+	}
 	if err := c.SetAccess(user.Access{Limit: command.OEMLevel}, true, byIPMI()); !errors.Is(err, host.ErrInvalid) {
 		t.Errorf("got %v of an unknown limit, want %v", err, host.ErrInvalid)
 	}

@@ -205,8 +205,12 @@ func (c changer) Set(path, value string, by host.Origin) error {
 	if by.Via == console.Via && path == "ssh.enabled" && value == "false" {
 		return errors.New("SSH cannot be switched off over SSH: nobody could switch it on again")
 	}
+	before := c.b.Settings.Generation()
 	if err := c.b.Settings.Set(path, value); err != nil {
 		return err
+	}
+	if c.b.Settings.Generation() == before {
+		return nil // it was so already; a script may say so each minute
 	}
 	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was changed to %s.", path, value)})
 	return nil
@@ -214,8 +218,12 @@ func (c changer) Set(path, value string, by host.Origin) error {
 
 // Unset gives a value back to the layers below.
 func (c changer) Unset(path string, by host.Origin) error {
+	before := c.b.Settings.Generation()
 	if err := c.b.Settings.Unset(path); err != nil {
 		return err
+	}
+	if c.b.Settings.Generation() == before {
+		return nil
 	}
 	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was given back to the files below.", path)})
 	return nil

@@ -241,8 +241,9 @@ func (t *trial) confirm(from host.Origin) error {
 	return nil
 }
 
-// loggedIn hears of each login, and never waits. One whose connection began before the network had become what it is now shows
-// nothing, nor does one that came over no network.
+// loggedIn hears of each login, and never waits. One whose connection began
+// before the network had become what it is now shows nothing, nor does one that
+// came over no network.
 func (t *trial) loggedIn(a auth.Attempt) {
 	if !a.Source.IsValid() || a.Source.Unmap().IsLoopback() && !t.loopback {
 		return

@@ -146,6 +146,8 @@ func (b *Boot) Set(o BootOverride, from Origin) error {
 	b.now, b.used, b.chosen, b.saved = o, false, true, true
 	b.mu.Unlock()
 	b.poke() // run has its end to wait for
+	// Another end alone is no news: scripts set the same flags again and again.
+	old.Expires, o.Expires = time.Time{}, time.Time{}
 	if o != old {
 		msg := "The boot override was cleared."
 		if o.Target != BootDefault {
@@ -185,11 +187,9 @@ func (b *Boot) Extend(expires time.Time, from Origin) error {
 	if err != nil {
 		return err
 	}
-	msg := "The boot override lasts until a boot uses it."
-	if !expires.IsZero() {
-		msg = fmt.Sprintf("The boot override lasts %v from now on.", time.Until(expires).Round(time.Second))
+	if expires.IsZero() {
+		b.events.Add(Event{Kind: "boot.override", Origin: from, Message: "The boot override lasts until a boot uses it."})
 	}
-	b.events.Add(Event{Kind: "boot.override", Origin: from, Message: msg})
 	return nil
 }
 

@@ -375,7 +375,7 @@ func TestBootExtend(t *testing.T) {
 		time.Sleep(59 * time.Second)
 		want("extended", BootPXE)
 		extend(time.Time{})
-		r.wantTold(before, "boot.override", "boot.override")
+		r.wantTold(before, "boot.override") // another end is no news, none is
 		time.Sleep(time.Hour)
 		want("without an end now", BootPXE)
 		r.crash(false)
@@ -391,5 +391,28 @@ func TestBootExtend(t *testing.T) {
 		r.must(PowerOn)
 		extend(time.Now().Add(time.Hour))
 		want("used", BootDefault)
+	})
+}
+
+// TestRepeatedSettingsAreNoNews: scripts light the ID light and set the boot
+// override again and again.
+func TestRepeatedSettingsAreNoNews(t *testing.T) {
+	withBoot(t, func(t *testing.T, r *rig, s *fakeSelector) {
+		id := &Identify{line: &fakeLine{start: time.Now()}, events: r.h.Events}
+		before := r.h.Events.Last()
+		for _, d := range []time.Duration{15 * time.Second, 15 * time.Second, 20 * time.Second, -1, -1, 15 * time.Second, 0, 0} {
+			if err := id.Set(d, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.wantTold(before, "identify", "identify", "identify", "identify")
+		before = r.h.Events.Last()
+		for i := range 5 {
+			o := BootOverride{Target: BootPXE, Expires: time.Now().Add(time.Duration(i+1) * time.Minute)}
+			if err := r.h.Boot.Set(o, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.wantTold(before, "boot.override")
 	})
 }

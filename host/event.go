@@ -67,8 +67,8 @@ type Event struct {
 	// Message is one English sentence.
 	Message string `json:"message"`
 	Origin  Origin `json:"origin,omitzero"`
-	// Sensor says more of the kinds that begin with "sensor.", and Watchdog of
-	// those with "watchdog.".
+	// Sensor says more of the kinds that begin with "sensor." and "thermal.", and
+	// Watchdog of those with "watchdog.".
 	Sensor   *SensorChange   `json:"sensor,omitempty"`
 	Watchdog *WatchdogChange `json:"watchdog,omitempty"`
 	// Data is what a front-end keeps with an event that came over it, in its

@@ -11,8 +11,8 @@ import (
 )
 
 // hours counts how long the host was on in all. So that the card lasts, it is
-// written once an hour, when the host goes off, and at the end of Run: a crash
-// loses an hour at most.
+// written once an hour, when the host goes off and was on for a minute since,
+// and at the end of Run: a crash loses an hour at most.
 type hours struct {
 	db   *store.Store
 	wake chan struct{}
@@ -26,6 +26,9 @@ type hours struct {
 const (
 	hoursKey   = "hours"
 	hoursEvery = time.Hour
+	// hoursLeast is the least that is written when the host goes off: a wire
+	// that chatters must not wear out the card.
+	hoursLeast = time.Minute
 )
 
 func newHours(db *store.Store, events *Events) *hours {
@@ -84,7 +87,7 @@ func (h *hours) enter(s PowerState) {
 func (h *hours) run(ctx context.Context, log *slog.Logger) {
 	for {
 		h.mu.Lock()
-		off := h.since.IsZero()
+		off := h.since.IsZero() && h.total-h.saved >= hoursLeast
 		h.mu.Unlock()
 		if off {
 			h.saveOrLog(log)

@@ -24,6 +24,7 @@ func (i *Identify) On() bool { return i.on.Load() }
 func (i *Identify) Set(d time.Duration, from Origin) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	was, timed := i.on.Load(), i.timer != nil
 	if i.timer != nil {
 		i.timer.Stop()
 		i.timer = nil
@@ -45,6 +46,9 @@ func (i *Identify) Set(d time.Duration, from Origin) error {
 			}
 		})
 		i.timer = t
+	}
+	if is := d != 0; was == is && timed == (d > 0) {
+		return nil // prolonged at most, as scripts do over and over again
 	}
 	msg := "The ID light was put out."
 	switch {

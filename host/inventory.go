@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -19,13 +20,13 @@ type Inventory struct {
 	events  *Events
 	changed atomic.Uint64
 
-	writing sync.Mutex // one write at a time, the memory's part included
-	// last is when and by whom it was last written.
+	turn sync.Mutex // one who reads or writes mem at a time
+	// last is when it was last written, and by whom.
 	last time.Time
 	by   Origin
 
-	mu   sync.Mutex // not held while mem is written: who reads does not wait
-	data []byte     // what mem has; nil: it was not read
+	mu   sync.Mutex // never held over mem: who looks does not wait
+	data []byte     // what mem has; nil: it was not read; written with turn held, too
 }
 
 const (
@@ -49,23 +50,44 @@ func (i *Inventory) Size() int { return i.mem.Size() }
 // Read returns a copy of all of them. It waits for the memory the first time,
 // and after an error.
 func (i *Inventory) Read() ([]byte, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	err := i.read()
-	return slices.Clone(i.data), err
+	if data := i.Cached(); data != nil {
+		return data, nil
+	}
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	data, err := i.load()
+	return slices.Clone(data), err
 }
 
-// read reads what was not yet, with i.mu held.
-func (i *Inventory) read() error {
-	if i.data != nil {
-		return nil
+// Cached is what Read would return, nil where it would wait for the memory. It
+// never blocks.
+func (i *Inventory) Cached() []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.data)
+}
+
+// load reads the memory where that was not done yet, with i.turn held. What it
+// returns must not be changed.
+func (i *Inventory) load() ([]byte, error) {
+	i.mu.Lock()
+	data := i.data
+	i.mu.Unlock()
+	if data != nil {
+		return data, nil
 	}
-	data := make([]byte, i.mem.Size())
+	data = make([]byte, i.mem.Size())
 	if n, err := i.mem.ReadAt(data, 0); n < len(data) { // io.EOF at the very end is no error
-		return fmt.Errorf("reading the inventory: %w", err)
+		return nil, fmt.Errorf("reading the inventory: %w", err)
 	}
+	i.keep(data)
+	return data, nil
+}
+
+func (i *Inventory) keep(data []byte) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.data = data
-	return nil
 }
 
 // WriteAt writes p to off; it is on the medium when WriteAt returns nil. It
@@ -74,27 +96,22 @@ func (i *Inventory) WriteAt(p []byte, off int, from Origin) error {
 	if off < 0 || off > i.mem.Size() || len(p) > i.mem.Size()-off {
 		return fmt.Errorf("%d bytes at %d of the inventory's %d: %w", len(p), off, i.mem.Size(), ErrInvalid)
 	}
-	i.writing.Lock()
-	defer i.writing.Unlock()
-	i.mu.Lock()
-	err := i.read()
-	same := err == nil && bytes.Equal(i.data[off:off+len(p)], p)
-	i.mu.Unlock()
-	if err != nil || same {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	data, err := i.load()
+	if err != nil || bytes.Equal(data[off:off+len(p)], p) {
 		return err
 	}
-	_, err = i.mem.WriteAt(p, int64(off))
-	i.mu.Lock()
-	if err == nil {
-		copy(i.data[off:], p)
-	} else {
-		i.data = nil // nobody knows what was written
+	if _, err := i.mem.WriteAt(p, int64(off)); err != nil {
+		i.keep(nil) // nobody knows what was written
+		_, again := i.load()
+		i.changed.Add(1) // after the data: who sees the count sees the bytes
+		return fmt.Errorf("writing the inventory: %w", errors.Join(err, again))
 	}
-	i.changed.Add(1) // after the data: who sees the count sees the bytes
-	i.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("writing the inventory: %w", err)
-	}
+	data = slices.Clone(data)
+	copy(data[off:], p)
+	i.keep(data)
+	i.changed.Add(1)
 	now := time.Now()
 	if i.last.IsZero() || now.Sub(i.last) > inventoryBurst || i.by != from {
 		i.events.Add(Event{Kind: "inventory.changed", Origin: from, Message: "The inventory of the host was written."})
@@ -104,15 +121,14 @@ func (i *Inventory) WriteAt(p []byte, off int, from Origin) error {
 }
 
 // Blank says whether nobody has written it yet: every byte is 0, or every one
-// FFh. It is false where it cannot be read.
+// FFh. It is false where it cannot be read. It waits as Read does.
 func (i *Inventory) Blank() bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.read() != nil || len(i.data) == 0 {
+	data, err := i.Read()
+	if err != nil || len(data) == 0 {
 		return false
 	}
-	first := i.data[0]
-	return (first == 0 || first == 0xFF) && bytes.Count(i.data, []byte{first}) == len(i.data)
+	first := data[0]
+	return (first == 0 || first == 0xFF) && bytes.Count(data, []byte{first}) == len(data)
 }
 
 // Changed counts the writes that changed, or may have changed, a byte.

@@ -4,24 +4,30 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// fakeMemory is an EEPROM that counts its writes and may fail in them.
+// fakeMemory is an EEPROM that counts its writes and may fail in them, or be
+// slow.
 type fakeMemory struct {
 	data   []byte
 	writes int
 	fail   error
+	slow   time.Duration
 }
 
 func (m *fakeMemory) Size() int { return len(m.data) }
 
 func (m *fakeMemory) ReadAt(p []byte, off int64) (int, error) {
+	time.Sleep(m.slow)
 	return bytes.NewReader(m.data).ReadAt(p, off)
 }
 
 func (m *fakeMemory) WriteAt(p []byte, off int64) (int, error) {
+	time.Sleep(m.slow)
 	m.writes++
 	if m.fail != nil {
 		return copy(m.data[off:], p[:len(p)/2]), m.fail
@@ -80,6 +86,46 @@ func TestInventory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who looks waits for nobody who reads or writes the memory.
+func TestInventoryCached(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		m := &fakeMemory{data: make([]byte, 8), slow: time.Minute}
+		r.parts.FRU = m
+		i := r.boot().Inventory
+		look := func(when string, want []byte) {
+			t.Helper()
+			began := time.Now()
+			if got := i.Cached(); !slices.Equal(got, want) || time.Since(began) != 0 {
+				t.Errorf("%s: got %x after %v, want %x at once", when, got, time.Since(began), want)
+			}
+		}
+		var busy sync.WaitGroup
+		busy.Go(func() {
+			if _, err := i.Read(); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		look("as it is read", nil)
+		busy.Wait()
+		look("once it was read", make([]byte, 8))
+		busy.Go(func() {
+			if err := i.WriteAt([]byte{1}, 0, Origin{}); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		look("as it is written", make([]byte, 8))
+		busy.Wait()
+		look("once it was written", []byte{1, 0, 0, 0, 0, 0, 0, 0})
+		m.fail = errors.New("no acknowledge")
+		if err := i.WriteAt([]byte{2, 3}, 0, Origin{}); !errors.Is(err, m.fail) {
+			t.Errorf("got %v, want %v", err, m.fail)
+		}
+		look("after a write that failed", []byte{2, 0, 0, 0, 0, 0, 0, 0})
+	})
 }
 
 // A write that fails in its middle leaves what the memory says.

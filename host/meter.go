@@ -180,9 +180,10 @@ func (m *Meter) sample(now time.Time) {
 		if off {
 			msg += " It is switched off."
 		}
-		m.events.Add(Event{Severity: Warning, Kind: event, Message: msg})
+		// A draw that swings around the limit must not fill the log.
+		m.power.note(Event{Severity: Warning, Kind: event, Message: msg})
 	case "power.limit-cleared":
-		m.events.Add(Event{Kind: event, Message: fmt.Sprintf("The host draws %.0f W again, and may draw %d W.", watts, l.Watts)})
+		m.power.note(Event{Kind: event, Message: fmt.Sprintf("The host draws %.0f W again, and may draw %d W.", watts, l.Watts)})
 	}
 	if !off {
 		return
@@ -229,8 +230,12 @@ func (m *Meter) SetLimit(l PowerLimit, from Origin) error {
 		return err
 	}
 	m.mu.Lock()
+	told := m.told
 	m.limit, m.over, m.told = l, time.Time{}, false
 	m.mu.Unlock()
+	if told { // a host that draws more than the new limit is told again
+		m.events.Add(Event{Kind: "power.limit-cleared", Origin: from, Message: "The host does not draw more than it may: its power limit was changed."})
+	}
 	msg := "The host's power is not limited."
 	if l.Active {
 		msg = fmt.Sprintf("The host may draw %d W for longer than %v; action: %s.", l.Watts, l.Correction, l.Action)

@@ -119,6 +119,19 @@ func TestPowerLimit(t *testing.T) {
 		r.wantTold(before, "power.limit", "power.limit-cleared")
 		r.want(StateOn)
 
+		g.set(401)
+		time.Sleep(8 * time.Second)
+		before = h.Events.Last()
+		wide := l
+		wide.Watts = 500
+		for _, l := range []PowerLimit{wide, l} {
+			if err := h.Meter.SetLimit(l, admin); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.wantTold(before, "power.limit-cleared", "power.limit-changed", "power.limit-changed")
+		g.set(399)
+
 		r.crash(false)
 		if got := r.h.Meter.Limit(); got != l {
 			t.Errorf("after a crash: got %+v, want %+v", got, l)
@@ -138,6 +151,25 @@ func TestPowerLimit(t *testing.T) {
 		r.wantTold(before, "power.limit", "power.request", "power.failed", "power.request", "power.off")
 		time.Sleep(time.Hour)
 		r.wantTold(before, "power.limit", "power.request", "power.failed", "power.request", "power.off")
+	})
+}
+
+// A draw that swings around the limit does not fill the log.
+func TestPowerLimitChatters(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		g := r.watts("w", PlaceSystem)
+		h := r.boot()
+		if err := h.Meter.SetLimit(PowerLimit{Active: true, Watts: 100, Action: LimitLog}, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+		before := h.Events.Last()
+		for i := range 600 {
+			g.set(100 + float64(i%2))
+			time.Sleep(time.Second)
+		}
+		if got := len(r.told(before)); got < hushBurst || got > 2*(hushBurst+2) {
+			t.Errorf("events in 10 min: got %d, want %d at most", got, 2*(hushBurst+2))
+		}
 	})
 }
 

@@ -195,5 +195,5 @@ type PowerStatus struct {
 	RestartVia string
 	// RestartWarm: the host kept its power over the last restart.
 	RestartWarm bool
-	Restore    RestorePolicy
+	Restore     RestorePolicy
 }

@@ -53,8 +53,9 @@ type Gauge interface {
 	Read(ctx context.Context) (float64, error)
 }
 
-// Limits are a sensor's thresholds in its unit, nil where there is none. The
-// lower ones are in falling, the upper ones in rising order.
+// Limits are a sensor's thresholds in its unit, nil where there is none. Every
+// lower one is below every upper one; those that a board has are in order, from
+// caution to fatal.
 type Limits struct {
 	LowerCaution  *float64 `json:"lower_caution,omitempty"`
 	LowerCritical *float64 `json:"lower_critical,omitempty"`
@@ -92,8 +93,8 @@ type Reading struct {
 	Crossed Limit
 }
 
-// A SensorChange says, in an Event of kind "sensor.limit", which limit was
-// crossed, and how.
+// A SensorChange says, in an Event of kind "sensor.limit" or "thermal.limit",
+// which limit was crossed, and how.
 type SensorChange struct {
 	Name  string `json:"name"`
 	Limit Limit  `json:"limit"`

@@ -93,7 +93,11 @@ func (p SensorPart) check() error {
 	case !finite(p.Min) || !finite(p.Max) || p.Min >= p.Max:
 		return fmt.Errorf("sensor %q: %w: its range is %v to %v", p.Name, ErrInvalid, p.Min, p.Max)
 	}
-	if err := p.Limits.check(p.Min, p.Max); err != nil {
+	err := p.Limits.check(p.Min, p.Max)
+	if err == nil {
+		err = p.Limits.ordered()
+	}
+	if err != nil {
 		return fmt.Errorf("sensor %q: %w", p.Name, err)
 	}
 	return nil
@@ -132,7 +136,9 @@ func (x *Sensor) Limits() Limits {
 }
 
 // SetLimits changes the limits for good: they are on the disk when it returns
-// nil. It answers ErrInvalid for limits in a wrong order or out of the range.
+// nil. It answers ErrInvalid for limits out of the range, and for a lower one
+// that is not below each upper one. Those of one side may be in any order:
+// consoles set one after the other, and which first is up to them.
 func (x *Sensor) SetLimits(l Limits, from Origin) error {
 	if err := l.check(x.part.Min, x.part.Max); err != nil {
 		return fmt.Errorf("sensor %q: %w", x.part.Name, err)
@@ -400,20 +406,37 @@ func (l Limits) crossed(v float64, was Limit) (now Limit) {
 	return now
 }
 
-// check answers ErrInvalid for limits in a wrong order or out of a range.
+// check answers ErrInvalid for limits out of a range, and for a lower one that
+// is not below each upper one.
 func (l Limits) check(lowest, highest float64) error {
 	if !finite(l.Hysteresis) || l.Hysteresis < 0 || l.Hysteresis > highest-lowest {
 		return fmt.Errorf("hysteresis %v: %w", l.Hysteresis, ErrInvalid)
 	}
-	last, lastName := lowest, Limit(0)
-	for _, one := range [...]Limit{LowerFatal, LowerCritical, LowerCaution, UpperCaution, UpperCritical, UpperFatal} {
+	top, topName := math.Inf(-1), Limit(0) // the highest of the lower ones
+	for _, one := range eachLimit {        // which come first
 		at := l.at(one)
 		switch {
 		case at == nil:
-			continue
 		case !finite(*at) || *at < lowest || *at > highest:
 			return fmt.Errorf("%s limit %v: %w: the sensor's range is %v to %v", one, *at, ErrInvalid, lowest, highest)
-		case *at < last || *at == last && lastName&lowerLimits != 0 && one&lowerLimits == 0:
+		case one&lowerLimits == 0 && *at <= top:
+			return fmt.Errorf("%s limit %v: %w: the %s limit is %v", one, *at, ErrInvalid, topName, top)
+		case one&lowerLimits != 0 && *at > top:
+			top, topName = *at, one
+		}
+	}
+	return nil
+}
+
+// ordered answers ErrInvalid where a limit is beyond a harder one.
+func (l Limits) ordered() error {
+	last, lastName := math.Inf(-1), Limit(0)
+	for _, one := range [...]Limit{LowerFatal, LowerCritical, LowerCaution, UpperCaution, UpperCritical, UpperFatal} {
+		at := l.at(one)
+		if at == nil {
+			continue
+		}
+		if *at < last {
 			return fmt.Errorf("%s limit %v: %w: the %s limit is %v", one, *at, ErrInvalid, lastName, last)
 		}
 		last, lastName = *at, one

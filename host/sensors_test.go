@@ -275,12 +275,11 @@ func TestSensorSetLimits(t *testing.T) {
 		admin := Origin{Via: "test", User: "admin"}
 		x := r.sensor("t")
 		for name, l := range map[string]Limits{
-			"upper order":       {UpperCaution: new(40.0), UpperCritical: new(39.0)},
-			"lower order":       {LowerCaution: new(10.0), LowerFatal: new(11.0)},
-			"lower above upper": {LowerCaution: new(40.0), UpperCaution: new(40.0)},
-			"below the range":   {LowerFatal: new(-1.0)},
-			"above the range":   {UpperFatal: new(100.1)},
-			"hysteresis":        {Hysteresis: -1},
+			"lower above upper":          {LowerCaution: new(40.0), UpperCaution: new(40.0)},
+			"lower above a harder upper": {LowerFatal: new(50.0), UpperCaution: new(60.0), UpperFatal: new(45.0)},
+			"below the range":            {LowerFatal: new(-1.0)},
+			"above the range":            {UpperFatal: new(100.1)},
+			"hysteresis":                 {Hysteresis: -1},
 		} {
 			if err := x.SetLimits(l, admin); !errors.Is(err, ErrInvalid) {
 				t.Errorf("%s: got %v, want %v", name, err, ErrInvalid)
@@ -317,6 +316,37 @@ func TestSensorSetLimits(t *testing.T) {
 		r.reboot(false)
 		if got := r.sensor("t").Limits(); got != (Limits{}) {
 			t.Errorf("out of the range: got %+v, want none", got)
+		}
+	})
+}
+
+// Consoles set the limits of one side one after the other, and those of now may
+// be in the way ("ipmitool sensor thresh t upper 60 70 80").
+func TestSensorLimitsOneByOne(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		r.gauge("t", func(p *SensorPart) {
+			p.Limits = Limits{LowerFatal: new(3.0), LowerCritical: new(4.0), LowerCaution: new(5.0), UpperCaution: new(40.0), UpperCritical: new(50.0), UpperFatal: new(60.0)}
+		})
+		x := r.boot().Sensors.List()[0]
+		for _, c := range []func(*Limits){
+			func(l *Limits) { l.UpperCaution = new(70.0) },
+			func(l *Limits) { l.UpperCritical = new(80.0) },
+			func(l *Limits) { l.UpperFatal = new(90.0) },
+			func(l *Limits) { l.LowerFatal = new(6.0) },
+			func(l *Limits) { l.LowerCritical = new(7.0) },
+			func(l *Limits) { l.LowerCaution = new(8.0) },
+		} {
+			l := x.Limits()
+			c(&l)
+			if err := x.SetLimits(l, Origin{}); err != nil {
+				t.Error(err)
+			}
+		}
+		r.crash(false)
+		l := r.sensor("t").Limits()
+		got := []float64{*l.LowerFatal, *l.LowerCritical, *l.LowerCaution, *l.UpperCaution, *l.UpperCritical, *l.UpperFatal}
+		if want := []float64{6, 7, 8, 70, 80, 90}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 }
@@ -376,13 +406,15 @@ func TestSensorHostPower(t *testing.T) {
 func TestSensorParts(t *testing.T) {
 	g := &fakeGauge{}
 	for name, parts := range map[string][]SensorPart{
-		"no name":    {{Min: 0, Max: 1, Gauge: g}},
-		"long name":  {{Name: "a sensor with a long name", Min: 0, Max: 1, Gauge: g}},
-		"not ASCII":  {{Name: "Lüfter", Min: 0, Max: 1, Gauge: g}},
-		"no gauge":   {{Name: "x", Min: 0, Max: 1}},
-		"no range":   {{Name: "x", Gauge: g}},
-		"bad limits": {{Name: "x", Min: 0, Max: 1, Gauge: g, Limits: Limits{UpperFatal: new(2.0)}}},
-		"twice":      {{Name: "x", Min: 0, Max: 1, Gauge: g}, {Name: "x", Min: 0, Max: 1, Gauge: g}},
+		"no name":     {{Min: 0, Max: 1, Gauge: g}},
+		"long name":   {{Name: "a sensor with a long name", Min: 0, Max: 1, Gauge: g}},
+		"not ASCII":   {{Name: "Lüfter", Min: 0, Max: 1, Gauge: g}},
+		"no gauge":    {{Name: "x", Min: 0, Max: 1}},
+		"no range":    {{Name: "x", Gauge: g}},
+		"bad limits":  {{Name: "x", Min: 0, Max: 1, Gauge: g, Limits: Limits{UpperFatal: new(2.0)}}},
+		"upper order": {{Name: "x", Min: 0, Max: 1, Gauge: g, Limits: Limits{UpperCaution: new(0.9), UpperCritical: new(0.8)}}},
+		"lower order": {{Name: "x", Min: 0, Max: 1, Gauge: g, Limits: Limits{LowerCaution: new(0.1), LowerFatal: new(0.2)}}},
+		"twice":       {{Name: "x", Min: 0, Max: 1, Gauge: g}, {Name: "x", Min: 0, Max: 1, Gauge: g}},
 	} {
 		inVirtualTime(t, func(t *testing.T, r *rig) {
 			h := r.boot()

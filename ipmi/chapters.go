@@ -89,7 +89,7 @@ func (s *Server) chapters(o Options) ([]chapter, error) {
 		Power: h.Power, Events: h.Events, Store: o.Store, Log: o.Log,
 	})
 	return []chapter{
-		{system.New(system.Options{Power: h.Power, Logging: log, Store: o.Store, Log: o.Log}).Commands(), nil},
+		{system.New(system.Options{Power: h.Power, Logging: log, Event: s.host.event, Store: o.Store, Log: o.Log}).Commands(), nil},
 		{watchdog.New(h.Watchdog, o.Log).Commands(), nil},
 		{user.New(user.Options{Users: o.Board.Users, Channel: o.Board.Channel, Keys: o.Board.Keys, Log: o.Log}).Commands(), nil},
 		{repository.Commands(), nil},

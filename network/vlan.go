@@ -43,6 +43,13 @@ func (r *runner) vlan(parent link) (link, error) {
 			return link{}, err
 		}
 	}
+	if r.mtuSet && r.link.index == parent.index {
+		// It is of a lease in the net that the board leaves, and the VLAN would
+		// begin with it.
+		if err := r.m.kernel.SetMTU(parent, standardMTU); err != nil {
+			return link{}, err
+		}
+	}
 	if err := r.m.kernel.AddVLAN(parent, name, want); err != nil {
 		return link{}, err
 	}

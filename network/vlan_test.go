@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 func static(address string) Config {
@@ -76,6 +78,27 @@ func TestVLANLease(t *testing.T) {
 		b.run(c)
 		synctest.Wait()
 		b.want("messages", b.n.messages(), discover[1:])
+	})
+}
+
+// The MTU of the net without a tag does not stay with the board's interface.
+func TestVLANMTU(t *testing.T) {
+	in(t, func(b *bench) {
+		b.n.set(server(b.T, dhcpv4.WithOption(dhcpv4.OptGeneric(dhcpv4.OptionInterfaceMTU, []byte{0x05, 0x78}))))
+		c := dhcpOnly()
+		b.run(c)
+		synctest.Wait()
+		b.peek(func() {
+			if got := b.k.link.mtu; got != 1400 {
+				b.Errorf("got MTU %d with a lease, want 1400", got)
+			}
+		})
+		b.n.set(server(b.T))
+		c.VLAN = 7
+		b.configure(c)
+		if got := b.m.State(); got.VLAN != 7 || got.MTU != standardMTU {
+			b.Errorf("got VLAN %d with MTU %d, want 7 with %d", got.VLAN, got.MTU, standardMTU)
+		}
 	})
 }
 

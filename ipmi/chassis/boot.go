@@ -89,6 +89,8 @@ func (x *Chassis) setBootOptions(c *command.Call) command.Code {
 		return codeParamUnsupported
 	case c.Data[0]&bootParamInvalid != 0:
 		return command.InvalidField // no parameter here can be locked
+	case param == bootMailbox && len(data) > 1 && len(data) < lengths[param]:
+		// ipmitool sends as much of the last block as it has.
 	case len(data) != lengths[param]:
 		return command.BadLength
 	}
@@ -115,6 +117,7 @@ func (x *Chassis) setBootOptions(c *command.Call) command.Code {
 		if int(data[0]) >= mailboxBlocks {
 			return command.OutOfRange
 		}
+		o.mailbox[data[0]] = [mailboxBlock]byte{}
 		copy(o.mailbox[data[0]][:], data[1:])
 	}
 	return command.OK
@@ -194,6 +197,10 @@ func (o *bootOptions) keepsForEver() bool {
 	return o.keep&0x08 != 0
 }
 
+// bootCountdownStep is the least that the end of the boot flags is moved by: a
+// script that repeats a command must not wear out the card.
+const bootCountdownStep = 5 * time.Second
+
 // restartBootCountdown gives the boot flags their whole life again: they end
 // 60 s after the last chassis control command (parameter 3, bit 3).
 func (x *Chassis) restartBootCountdown(c *command.Call) {
@@ -203,6 +210,9 @@ func (x *Chassis) restartBootCountdown(c *command.Call) {
 	var end time.Time
 	if !x.options.keepsForEver() {
 		end = c.Now.Add(bootFlagLife)
+		if end.Sub(x.Boot.Get().Expires) < bootCountdownStep {
+			return
+		}
 	}
 	if err := x.Boot.Extend(end, c.Origin); err != nil {
 		// The command itself must not fail of it.

@@ -136,6 +136,28 @@ func TestBootFlagsExpire(t *testing.T) {
 	})
 }
 
+// TestBootCountdownSteps: who repeats a command moves the end of the flags now
+// and then, not each time.
+func TestBootCountdownSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRig(t)
+		if code, _ := b.call(t, 0x08, 5, 0x80, 4, 0, 0, 0); code != command.OK {
+			t.Fatalf("setting boot flags = %v", code)
+		}
+		moved, end := 0, b.host.boots.Expires
+		for range 200 { // 20 s
+			time.Sleep(100 * time.Millisecond)
+			b.call(t, 0x02, 1)
+			if now := b.host.boots.Expires; now != end {
+				moved, end = moved+1, now
+			}
+		}
+		if moved != 4 {
+			t.Errorf("the end was moved %d times in 20 s, want 4", moved)
+		}
+	})
+}
+
 func TestBootParameters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRig(t)
@@ -172,6 +194,9 @@ func TestBootParameters(t *testing.T) {
 			{"half of the initiator info", 8, []byte{6, 1, 2, 3, 4}, command.BadLength, nil},
 			{"set mailbox", 8, []byte{7, 15, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, command.OK, nil},
 			{"mailbox", 9, []byte{7, 15, 0}, command.OK, []byte{1, 7, 15, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}},
+			{"set a part of a block", 8, []byte{7, 15, 0x57, 1, 0, 'h', 'i'}, command.OK, nil},
+			{"the rest is cleared", 9, []byte{7, 15, 0}, command.OK, []byte{1, 7, 15, 0x57, 1, 0, 'h', 'i', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}},
+			{"set nothing of a block", 8, []byte{7, 15}, command.BadLength, nil},
 			{"mailbox's first block", 9, []byte{7, 0, 0}, command.OK, append([]byte{1, 7, 0}, make([]byte, 16)...)},
 			{"beyond the mailbox", 9, []byte{7, 16, 0}, command.OutOfRange, nil},
 			{"set beyond the mailbox", 8, append([]byte{7, 16}, make([]byte, 16)...), command.OutOfRange, nil},

@@ -24,8 +24,7 @@ type Meter interface {
 
 // Inventory is the memory that has the asset tag; *host.Inventory is one.
 type Inventory interface {
-	// Read returns a copy of all of it, without waiting for the memory once it
-	// was read.
+	// Read returns a copy of all of it; it may wait for the memory.
 	Read() ([]byte, error)
 	WriteAt(p []byte, off int, from host.Origin) error
 }
@@ -137,7 +136,7 @@ const samplePeriod = time.Second
 func (x *DCMI) Commands() []command.Command {
 	list := []command.Command{
 		{Cmd: 0x01, Name: "Get DCMI Capabilities Info", Privilege: command.User, MinLen: 1, MaxLen: 1, Run: x.getCapabilities},
-		{Cmd: 0x06, Name: "Get Asset Tag", Privilege: command.User, MinLen: 2, MaxLen: 2, Run: x.getAssetTag},
+		{Cmd: 0x06, Name: "Get Asset Tag", Privilege: command.User, Conduct: command.Waits, MinLen: 2, MaxLen: 2, Run: x.getAssetTag},
 		{Cmd: 0x07, Name: "Get DCMI Sensor Info", Privilege: command.Operator, MinLen: 4, MaxLen: 4, Run: x.getSensorInfo},
 		{Cmd: 0x08, Name: "Set Asset Tag", Privilege: command.Operator, Conduct: command.Waits, MinLen: 2, MaxLen: 2 + chunk, Run: x.setAssetTag},
 		{Cmd: 0x10, Name: "Get Temperature Readings", Privilege: command.User, MinLen: 4, MaxLen: 4, Run: x.getTemperatures},

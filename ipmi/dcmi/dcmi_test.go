@@ -297,6 +297,10 @@ func TestThermalLimit(t *testing.T) {
 	if got, want := b.events.take(), []string{"thermal.limit-changed", "thermal.limit-changed"}; !slices.Equal(got, want) {
 		t.Errorf("events %q, want %q", got, want)
 	}
+	b.steps(t, []step{{"the same", 0x0B, []byte{0x37, 2, 0xE0, 41, 2, 1}, command.OK, nil}})
+	if got := b.events.take(); len(got) != 0 {
+		t.Errorf("the same again: events %q", got)
+	}
 	b.DCMI = New(b.Options)
 	b.steps(t, []step{
 		{"volatile", 0x0C, []byte{0x40, 1}, command.OK, []byte{0, 0, 0, 0}},
@@ -343,6 +347,9 @@ func TestHeat(t *testing.T) {
 		b.sensors[0].set(41, true)
 		check(5*time.Second, 0)
 		check(time.Second, 1, "thermal.limit")
+		if got, want := b.events.sensor, (host.SensorChange{Name: b.sensors[0].Name(), Limit: host.UpperCritical, Beyond: true, Value: 41, At: 40}); got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
 		check(30*time.Second, 2)
 		b.power.mu.Lock()
 		b.power.state = host.StateUnknown
@@ -355,6 +362,22 @@ func TestHeat(t *testing.T) {
 		b.power.mu.Unlock()
 		b.sensors[0].set(50, true)
 		check(6*time.Second, 3, "thermal.limit", "thermal.limit-failed")
+		// The same limit again: the sensor stands to it as before.
+		b.steps(t, []step{{"again", 0x0B, []byte{0x40, 1, 0x60, 40, 5, 0}, command.OK, nil}})
+		b.power.mu.Lock()
+		b.power.state = host.StateOff
+		b.power.mu.Unlock()
+		check(20*time.Second, 3)
+		// One that dances on its limit is told once.
+		b.steps(t, []step{{"log", 0x0B, []byte{0x40, 1, 0x20, 40, 0, 0}, command.OK, nil}})
+		check(0, 3, "thermal.limit-cleared", "thermal.limit-changed")
+		for i := range 60 {
+			b.sensors[0].set(40+float64(i%2), true)
+			time.Sleep(time.Second)
+		}
+		check(0, 3, "thermal.limit")
+		b.sensors[0].set(38, true)
+		check(2*time.Second, 3, "thermal.limit-cleared")
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Error(err)

@@ -148,14 +148,18 @@ func (p *fakePower) Request(a host.Action, _ host.Cause, _ host.Origin) (*host.O
 }
 
 type fakeEvents struct {
-	mu    sync.Mutex
-	kinds []string
+	sensor host.SensorChange // of the last event that has one
+	mu     sync.Mutex
+	kinds  []string
 }
 
 func (e *fakeEvents) Add(v host.Event) host.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.kinds = append(e.kinds, v.Kind)
+	if v.Sensor != nil {
+		e.sensor = *v.Sensor
+	}
 	return v
 }
 

@@ -48,6 +48,11 @@ type heat struct {
 
 const thermalBucket = "dcmi-thermal"
 
+// thermalHysteresis is how far an inlet has to cool down below its limit, in
+// degrees, before it is told to be within it: one that dances on the limit must
+// not fill the log.
+const thermalHysteresis = 2
+
 // thermalRetry is how long a host is left alone that did not go off.
 const thermalRetry = 30 * time.Second
 
@@ -116,22 +121,36 @@ func (x *DCMI) setThermalLimit(c *command.Call) command.Code {
 	}
 	x.thermal.setting.Lock()
 	defer x.thermal.setting.Unlock()
+	x.thermal.mu.Lock()
+	was := x.thermal.limits[t.Instance].thermalLimit
+	x.thermal.mu.Unlock()
+	if was == l {
+		return command.OK // and the sensor stands to it as before
+	}
 	if l.Actions&thermalPersistent != 0 {
 		if err := x.Store.PutJSON(thermalBucket, t.key(), l); err != nil {
 			return command.Result(x.Log, "Set Thermal Limit", err)
 		}
 	}
 	x.thermal.mu.Lock()
-	changed := x.thermal.limits[t.Instance].thermalLimit != l
+	told := x.thermal.limits[t.Instance].told
 	x.thermal.limits[t.Instance] = &heat{thermalLimit: l}
 	x.thermal.mu.Unlock()
-	if changed {
-		x.Events.Add(host.Event{Kind: "thermal.limit-changed", Origin: c.Origin, Message: l.message(t.Sensor.Name())})
+	if told {
+		// What is over the new limit is told again.
+		x.Events.Add(host.Event{Kind: "thermal.limit-cleared", Origin: c.Origin, Sensor: was.change(t, t.Sensor.Reading(), false),
+			Message: fmt.Sprintf("The sensor %q is not over its thermal limit of %d °C: it was changed.", t.Sensor.Name(), was.Celsius)})
 	}
+	x.Events.Add(host.Event{Kind: "thermal.limit-changed", Origin: c.Origin, Message: l.message(t.Sensor.Name())})
 	return command.OK
 }
 
 func (l thermalLimit) active() bool { return l.Actions&(thermalOff|thermalLog) != 0 }
+
+// change is what the SEL shows as the sensor's.
+func (l thermalLimit) change(t Thermometer, r host.Reading, beyond bool) *host.SensorChange {
+	return &host.SensorChange{Name: t.Sensor.Name(), Limit: host.UpperCritical, Beyond: beyond, Value: r.Value, At: float64(l.Celsius)}
+}
 
 func (l thermalLimit) message(name string) string {
 	if !l.active() {
@@ -155,10 +174,10 @@ func (x *DCMI) watchHeat(now time.Time) {
 		x.thermal.mu.Unlock()
 		switch event {
 		case "thermal.limit":
-			x.Events.Add(host.Event{Severity: host.Warning, Kind: event,
+			x.Events.Add(host.Event{Severity: host.Warning, Kind: event, Sensor: l.change(t, r, true),
 				Message: fmt.Sprintf("The sensor %q is at %.0f °C, over its thermal limit of %d °C.", t.Sensor.Name(), r.Value, l.Celsius)})
 		case "thermal.limit-cleared":
-			x.Events.Add(host.Event{Kind: event,
+			x.Events.Add(host.Event{Kind: event, Sensor: l.change(t, r, false),
 				Message: fmt.Sprintf("The sensor %q is at %.0f °C, within its thermal limit of %d °C.", t.Sensor.Name(), r.Value, l.Celsius)})
 		}
 		if !off {
@@ -181,7 +200,7 @@ func (h *heat) look(r host.Reading, now time.Time, on bool) (event string, off b
 		h.over = time.Time{}
 	case r.Value <= float64(h.Celsius):
 		h.over = time.Time{}
-		if h.told {
+		if h.told && r.Value <= float64(h.Celsius)-thermalHysteresis {
 			h.told = false
 			event = "thermal.limit-cleared"
 		}

@@ -19,12 +19,15 @@ import (
 type Inventory interface {
 	// Size is how many bytes there are.
 	Size() int
-	// Read returns a copy of all of them, without waiting for the memory once
-	// they were read.
+	// Read returns a copy of all of them. It waits for the memory the first
+	// time, and after an error.
 	Read() ([]byte, error)
+	// Cached is what Read would return, nil where it would wait. It never
+	// blocks.
+	Cached() []byte
 	// WriteAt returns when the bytes are on the medium.
 	WriteAt(p []byte, off int, from host.Origin) error
-	// Blank says that nobody has written it yet.
+	// Blank says that nobody has written it yet. It waits as Read does.
 	Blank() bool
 	// Changed counts the writes.
 	Changed() uint64
@@ -50,14 +53,14 @@ type FRU struct {
 }
 
 // New gives a blank inventory its first content, and reads it. A memory that
-// fails is no reason to go without everything else: the log says so, and each
-// command tries again.
+// fails is no reason to go without everything else: the log says so, and Get
+// FRU Inventory Area Info tries again.
 func New(o Options) *FRU {
 	x := &FRU{Options: o}
 	if err := x.prepare(); err != nil {
 		o.Log.Warn("the blank inventory of the host stays blank", "error", err)
 	}
-	if _, err := x.image(); err != nil {
+	if _, err := x.Inventory.Read(); err != nil {
 		o.Log.Warn("the inventory of the host cannot be read", "error", err)
 	}
 	return x
@@ -68,7 +71,7 @@ func (x *FRU) Commands() []command.Command {
 	// The longest request that fits in a message with one byte for its length.
 	const maxWrite = 3 + 240
 	return []command.Command{
-		{NetFn: command.Storage, Cmd: 0x10, Name: "Get FRU Inventory Area Info", Privilege: command.User, MinLen: 1, MaxLen: 1, Run: x.getInfo},
+		{NetFn: command.Storage, Cmd: 0x10, Name: "Get FRU Inventory Area Info", Privilege: command.User, Conduct: command.Waits, MinLen: 1, MaxLen: 1, Run: x.getInfo},
 		{NetFn: command.Storage, Cmd: 0x11, Name: "Read FRU Data", Privilege: command.User, MinLen: 4, MaxLen: 4, Run: x.read},
 		{NetFn: command.Storage, Cmd: 0x12, Name: "Write FRU Data", Privilege: command.Operator, Conduct: command.Waits, MinLen: 4, MaxLen: maxWrite, Run: x.write},
 	}
@@ -90,28 +93,26 @@ const maxRead = 240
 // size is what offsets of 16 bits reach.
 func (x *FRU) size() int { return min(x.Inventory.Size(), math.MaxUint16) }
 
-// image is what the inventory holds now. It must not be changed.
-func (x *FRU) image() ([]byte, error) {
+// image is what the inventory holds now, nil where the memory would have to be
+// waited for. It must not be changed.
+func (x *FRU) image() []byte {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	// Asked before Read: a write in between is read twice, never missed.
-	version := x.Inventory.Changed()
-	if x.data != nil && version == x.version {
-		return x.data, nil
+	// Asked before Cached: a write in between is looked at twice, never missed.
+	if version := x.Inventory.Changed(); x.data == nil || version != x.version {
+		x.data, x.version = x.Inventory.Cached(), version
 	}
-	data, err := x.Inventory.Read()
-	if err != nil {
-		return nil, err
-	}
-	x.data, x.version = data, version
-	return data, nil
+	return x.data
 }
 
-// getInfo: section 34.1. The memory is read and written by bytes.
+// getInfo: section 34.1. The memory is read and written by bytes. Consoles ask
+// this first: a memory that failed is tried again here, since Read FRU Data must
+// not wait for it.
 func (x *FRU) getInfo(c *command.Call) command.Code {
 	if c.Data[0] != deviceID {
 		return command.NotPresent
 	}
+	_, _ = x.Inventory.Read() // Read FRU Data tells whether it went well
 	const byBytes = 0
 	c.Put16(uint16(x.size()))
 	c.Put(byBytes)
@@ -129,8 +130,8 @@ func (x *FRU) read(c *command.Call) command.Code {
 	case count > maxRead:
 		return command.CannotReturn
 	}
-	image, err := x.image()
-	if err != nil {
+	image := x.image()
+	if image == nil {
 		return codeBusy
 	}
 	part := image[offset:min(offset+count, x.size())]

@@ -36,6 +36,15 @@ func (m *memory) Read() ([]byte, error) {
 	return slices.Clone(m.data), m.err
 }
 
+func (m *memory) Cached() []byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return nil
+	}
+	return slices.Clone(m.data)
+}
+
 func (m *memory) WriteAt(p []byte, off int, from host.Origin) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -179,6 +188,36 @@ func TestReadAgain(t *testing.T) {
 	}
 	if code, got := commandtest.Call(t, x.Commands(), command.Storage, 0x11, 0, 255, 0, 1); code != command.OK || !bytes.Equal(got, []byte{1, 0x77}) {
 		t.Errorf("got %v % x", code, got)
+	}
+}
+
+// TestReadNeverWaits: a memory that failed is asked again by what may wait for
+// it, not by Read FRU Data, which runs under the lock of all sessions.
+func TestReadNeverWaits(t *testing.T) {
+	m := blankMemory(256)
+	m.err = io.ErrUnexpectedEOF
+	x := newFRU(m)
+	reads := m.reads
+	for range 3 {
+		if code, _ := commandtest.Call(t, x.Commands(), command.Storage, 0x11, 0, 0, 0, 8); code != codeBusy {
+			t.Errorf("got %v, want %v", code, codeBusy)
+		}
+	}
+	if m.reads != reads {
+		t.Errorf("Read FRU Data asked the memory %d times", m.reads-reads)
+	}
+	for _, c := range x.Commands() {
+		if c.Name != "Read FRU Data" && c.Conduct != command.Waits {
+			t.Errorf("%s runs under the lock", c.Name)
+		}
+	}
+	if code, got := commandtest.Call(t, x.Commands(), command.Storage, 0x10, 0); code != command.OK || !bytes.Equal(got, []byte{0, 1, 0}) || m.reads != reads+1 {
+		t.Errorf("info of a memory that fails: got %v % x after %d looks", code, got, m.reads-reads)
+	}
+	m.err = nil
+	commandtest.Call(t, x.Commands(), command.Storage, 0x10, 0)
+	if code, got := commandtest.Call(t, x.Commands(), command.Storage, 0x11, 0, 0, 0, 1); code != command.OK || !bytes.Equal(got, []byte{1, 0xFF}) {
+		t.Errorf("once it works again: got %v % x", code, got)
 	}
 }
 

@@ -25,13 +25,15 @@ type draft struct {
 	ipv6           Family
 	vlan, priority int
 	vlanID         uint16 // written together with "off"
+
+	over Config // what was set when it was begun
 }
 
 // newDraft begins with what is set. Where the addresses come by themselves, it
 // has those of now: they are read back, and who goes on to a static address
 // keeps the mask and the gateway that he does not write.
 func newDraft(c Config, s State) draft {
-	d := draft{source: c.IPv4.Method, ipv6: c.IPv6, vlan: c.VLAN, priority: c.VLANPriority}
+	d := draft{source: c.IPv4.Method, ipv6: c.IPv6, vlan: c.VLAN, priority: c.VLANPriority, over: c}
 	switch c.IPv4.Method {
 	case Static:
 		d.address, d.bits, d.gateway, d.given = c.IPv4.Address.Addr(), c.IPv4.Address.Bits(), c.IPv4.Gateway, true

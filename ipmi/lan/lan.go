@@ -39,13 +39,11 @@ type Options struct {
 	// CipherSuites answers the suites on offer, at most 16 (table 22-20). It
 	// never blocks.
 	CipherSuites func() []byte
-	// Lockout answers what holds now; it never blocks. SetLockout changes it;
-	// nil: it cannot be changed from here.
-	Lockout    func() Lockout
-	SetLockout func(Lockout, host.Origin) error
-	Store      *store.Store
-	Events     Events
-	Log        *slog.Logger
+	// Lockout answers what holds now; it never blocks.
+	Lockout func() Lockout
+	Store   *store.Store
+	Events  Events
+	Log     *slog.Logger
 }
 
 // A LAN is the channel's configuration. Its methods may be called from several
@@ -191,8 +189,6 @@ func (l *LAN) set(c *command.Call) command.Code {
 		return l.setInProgress(c, data)
 	case paramCommunity, paramDestType, paramDestAddress:
 		return l.setKept(c, param, data)
-	case paramLockout:
-		return l.setLockout(c, data)
 	}
 	edit, writable := editOf(param)
 	if !writable || l.opt.Network == nil {
@@ -251,7 +247,17 @@ func (l *LAN) setInProgress(c *command.Call, data []byte) command.Code {
 	if !pending {
 		return command.OK
 	}
-	return l.apply(c)
+	code := l.apply(c)
+	if code != command.OK {
+		// What was refused can be mended as long as the lock holds; then it is
+		// gone, or it would spoil what is written next.
+		l.mu.Lock()
+		if l.pending = data[0] == commit && locked; !l.pending {
+			l.draft = nil
+		}
+		l.mu.Unlock()
+	}
+	return code
 }
 
 // write puts one parameter into the draft, and the draft in force where no
@@ -266,9 +272,6 @@ func (l *LAN) write(c *command.Call, e edit, data []byte) command.Code {
 	if code := e.run(&d, data); code != command.OK {
 		l.mu.Unlock()
 		return code
-	}
-	if d.vlanID != 0 {
-		l.idleVLAN = d.vlanID
 	}
 	before, writtenBefore := l.draft, l.written
 	l.draft, l.written = &d, c.Now
@@ -288,16 +291,19 @@ func (l *LAN) write(c *command.Call, e edit, data []byte) command.Code {
 	return code
 }
 
-// now answers, with l.mu held, the draft or else what is set.
+// now answers, with l.mu held, the draft or else what is set. A draft is over
+// when the network was set otherwise since: it would undo that.
 func (l *LAN) now(t time.Time) draft {
-	if l.locked(t); l.draft != nil && t.Sub(l.written) < draftLife {
+	set := l.opt.Fixed.config()
+	if l.opt.Network != nil {
+		set = l.opt.Network.Config()
+	}
+	if l.locked(t); l.draft != nil && t.Sub(l.written) < draftLife && l.draft.over == set {
 		return *l.draft
 	}
-	l.draft = nil
-	if l.opt.Network == nil {
-		return newDraft(l.opt.Fixed.config(), l.opt.Fixed)
-	}
-	return newDraft(l.opt.Network.Config(), l.opt.Network.State())
+	d := newDraft(set, l.state())
+	d.vlanID = l.idleVLAN
+	return d
 }
 
 // state is how the network is now.
@@ -326,30 +332,10 @@ func (l *LAN) apply(c *command.Call) command.Code {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !d.waits() {
-		l.draft = nil
+	l.idleVLAN, l.draft = d.vlanID, nil
+	if d.waits() {
+		d.over = conf
+		l.draft = &d
 	}
 	return command.OK
-}
-
-// setLockout is parameter 26.
-func (l *LAN) setLockout(c *command.Call, data []byte) command.Code {
-	if l.opt.SetLockout == nil || l.opt.Lockout == nil {
-		return l.setSame(c, paramLockout, data)
-	}
-	const tell = 0x01 // a lockout is always told
-	if len(data) != 6 {
-		return command.BadLength
-	}
-	if data[0] != tell {
-		return command.InvalidField
-	}
-	tens := func(lo, hi byte) time.Duration {
-		return time.Duration(uint16(lo)|uint16(hi)<<8) * 10 * time.Second
-	}
-	want := Lockout{Threshold: int(data[1]), Forget: tens(data[2], data[3]), Duration: tens(data[4], data[5])}
-	if same := l.setSame(c, paramLockout, data); same == command.OK {
-		return same
-	}
-	return command.Result(l.opt.Log, "Set LAN Configuration Parameters", l.opt.SetLockout(want, c.Origin))
 }

@@ -25,6 +25,7 @@ type fakeNetwork struct {
 	state State
 	conf  Config
 	sets  []string
+	asked int // for neighbors
 	bad   func(Config) error
 }
 
@@ -38,6 +39,16 @@ func (f *fakeNetwork) Config() Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.conf
+}
+
+func (f *fakeNetwork) Neighbor(a netip.Addr) (mac [6]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	if a == netip.MustParseAddr("10.0.2.2") {
+		mac = [6]byte{2, 0, 0, 0, 0, 9}
+	}
+	return mac
 }
 
 func (f *fakeNetwork) Set(c Config, from host.Origin) error {
@@ -81,7 +92,6 @@ func dhcpNetwork() *fakeNetwork {
 		conf: Config{IPv4: Family{Method: DHCP}, IPv6: Family{Method: SLAAC}},
 		state: State{
 			MAC: [6]byte{2, 0, 0, 0, 0, 1}, IPv4: netip.MustParsePrefix("10.0.2.15/24"), IPv4Gateway: netip.MustParseAddr("10.0.2.2"),
-			GatewayMAC:   [6]byte{2, 0, 0, 0, 0, 9},
 			IPv6:         []Address{{Prefix: netip.MustParsePrefix("fe80::1/64"), Dynamic: true}, {Prefix: netip.MustParsePrefix("2001:db8::5/64"), Dynamic: true}},
 			IPv6Gateways: []netip.Addr{netip.MustParseAddr("fe80::2")},
 		},
@@ -181,7 +191,8 @@ func wantSets(t testing.TB, n *fakeNetwork, want ...string) {
 // TestPrint is what `ipmitool lan print 1` reads, in its order: it gives up at
 // the first parameter that is not there.
 func TestPrint(t *testing.T) {
-	l := newLAN(t, testOptions(t, dhcpNetwork()))
+	n := dhcpNetwork()
+	l := newLAN(t, testOptions(t, n))
 	for _, tt := range []struct {
 		param byte
 		want  []byte
@@ -213,6 +224,9 @@ func TestPrint(t *testing.T) {
 		{26, []byte{1, 5, 0x68, 1, 30, 0}},
 	} {
 		mustRead(t, l, tt.want, tt.param)
+	}
+	if n.asked != 1 {
+		t.Errorf("the kernel was asked for neighbors %d times, want once: all sessions wait for it", n.asked)
 	}
 }
 
@@ -465,6 +479,67 @@ func TestRefused(t *testing.T) {
 	mustWrite(t, l, 6, 255, 255, 0, 0)
 	mustWrite(t, l, 0, 0)
 	wantSets(t, n, "10.0.2.255/16 gw 10.0.2.2 vlan 0/0, slaac")
+
+	mustWrite(t, l, 0, 1)
+	mustWrite(t, l, 6, 255, 255, 255, 0)
+	if got := write(t, l, 0, 0); got != command.InvalidField {
+		t.Errorf("got %v, want %v", got, command.InvalidField)
+	}
+	mustRead(t, l, []byte{255, 255, 0, 0}, 6)
+	mustWrite(t, l, 20, 7, 0x80)
+	wantSets(t, n, "10.0.2.255/16 gw 10.0.2.2 vlan 7/0, slaac")
+}
+
+// TestRefusedAndLeft: a console that dies after its commit was refused leaves
+// nothing behind.
+func TestRefusedAndLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := dhcpNetwork()
+		n.bad = func(Config) error { return host.ErrInvalid }
+		l := newLAN(t, testOptions(t, n))
+		mustWrite(t, l, 0, 1)
+		mustWrite(t, l, 20, 7, 0x80)
+		if got := write(t, l, 0, 2); got != command.InvalidField {
+			t.Errorf("got %v, want %v", got, command.InvalidField)
+		}
+		mustRead(t, l, []byte{7, 0x80}, 20)
+		time.Sleep(lockLife)
+		mustRead(t, l, []byte{0, 0}, 20)
+	})
+}
+
+// TestSetOtherwise: a draft does not undo what another front-end, or the end of
+// a trial, made of the network meanwhile.
+func TestSetOtherwise(t *testing.T) {
+	n := dhcpNetwork()
+	before := n.conf
+	l := newLAN(t, testOptions(t, n))
+	mustWrite(t, l, 12, 10, 0, 2, 1) // waits for a static source
+	mustWrite(t, l, 20, 7, 0x80)
+	mustRead(t, l, []byte{10, 0, 2, 1}, 12)
+	wantSets(t, n, "dhcp vlan 7/0, slaac")
+	n.conf = before // nobody logged in
+	mustRead(t, l, []byte{0, 0}, 20)
+	mustRead(t, l, []byte{10, 0, 2, 2}, 12)
+	mustWrite(t, l, 21, 3)
+	wantSets(t, n, "dhcp vlan 0/3, slaac")
+}
+
+// TestIdleVLAN: the ID that is kept while there is no VLAN is the last one
+// written, since ipmitool waits until it reads what it wrote.
+func TestIdleVLAN(t *testing.T) {
+	n := dhcpNetwork()
+	l := newLAN(t, testOptions(t, n))
+	for _, v := range [][]byte{{100, 0}, {0, 0}, {100, 0}, {100, 0x80}, {100, 0}, {0, 0}} {
+		ipmitool(t, l, 20, v...)
+	}
+	n.bad = func(Config) error { return host.ErrBusy }
+	n.conf.VLAN = 5
+	if got := write(t, l, 20, 9, 0); got != command.Busy {
+		t.Errorf("got %v, want %v", got, command.Busy)
+	}
+	n.conf.VLAN = 0
+	mustRead(t, l, []byte{0, 0}, 20)
 }
 
 // TestForgotten: what a console began and never ended.
@@ -526,20 +601,10 @@ func TestDestinations(t *testing.T) {
 }
 
 func TestLockout(t *testing.T) {
-	o := testOptions(t, nil)
-	var got Lockout
-	o.SetLockout = func(l Lockout, _ host.Origin) error { got = l; return nil }
-	l := newLAN(t, o)
+	l := newLAN(t, testOptions(t, nil))
 	mustWrite(t, l, 26, read(t, l, 26)...)
-	if got != (Lockout{}) {
-		t.Errorf("the same again set %+v", got)
-	}
-	mustWrite(t, l, 26, 1, 3, 6, 0, 12, 0)
-	if want := (Lockout{Threshold: 3, Forget: time.Minute, Duration: 2 * time.Minute}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if code := write(t, l, 26, 0, 3, 6, 0, 12, 0); code != command.InvalidField {
-		t.Errorf("without telling: %v, want %v", code, command.InvalidField)
+	if code := write(t, l, 26, 1, 3, 6, 0, 12, 0); code != codeReadOnly {
+		t.Errorf("another lockout: %v, want %v", code, codeReadOnly)
 	}
 }
 

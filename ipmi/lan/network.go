@@ -16,6 +16,9 @@ type Network interface {
 	// in over it in time. It answers host.ErrInvalid (wrapped) for one that
 	// cannot be, and may block.
 	Set(Config, host.Origin) error
+	// Neighbor is the MAC address of a machine on the board's link, zero where
+	// it is not known. It asks nobody but the kernel.
+	Neighbor(netip.Addr) [6]byte
 }
 
 // A State is what the board's network interface has now.
@@ -23,10 +26,8 @@ type State struct {
 	MAC [6]byte
 	// IPv4 is the address with its prefix length, and IPv4Gateway the default
 	// route's; zero where there is none.
-	IPv4        netip.Prefix
-	IPv4Gateway netip.Addr
-	// GatewayMAC is that of IPv4Gateway, zero where it is not known.
-	GatewayMAC   [6]byte
+	IPv4         netip.Prefix
+	IPv4Gateway  netip.Addr
 	IPv6         []Address
 	IPv6Gateways []netip.Addr
 	// VLAN is the 802.1Q VLAN that the board lives in, 1 to 4094; 0: none.

@@ -109,12 +109,12 @@ func (l *LAN) read4(c *command.Call, param byte) {
 		put4(c, d.gateway)
 	case paramGatewayMAC:
 		var mac [6]byte
-		if s := l.state(); s.IPv4Gateway.IsValid() && s.IPv4Gateway == d.gateway {
-			mac = s.GatewayMAC
+		if l.opt.Network != nil && d.gateway.IsValid() && l.state().IPv4Gateway == d.gateway {
+			mac = l.opt.Network.Neighbor(d.gateway)
 		}
 		c.Put(mac[:]...)
 	case paramVLAN:
-		v := l.idleVLAN
+		v := d.vlanID
 		if d.vlan != 0 {
 			v = vlanEnable | uint16(d.vlan)
 		}

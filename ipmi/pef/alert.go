@@ -34,7 +34,7 @@ type job struct {
 // jobs are the alerts under way. PEF.mu guards it.
 type jobs struct {
 	start     func(job) // nil while Run does not
-	immediate func(j job, destination int, text string)
+	immediate func(send func(context.Context))
 	waiting   map[uint16]*waiter
 	// overflow: alerts were lost; overflowTold: and it was told.
 	overflow, overflowTold bool
@@ -77,17 +77,18 @@ func (p *PEF) deliver(ctx context.Context, j job) {
 			return
 		}
 		sent = true
-		p.tellAlert(j, e.destination(), before)
+		p.tellAlert(fmt.Sprintf("of event filter %d", j.Filter), j, e.destination(), host.Origin{Via: "pef"}, before)
 	}
 	p.done(j)
 }
 
-func (p *PEF) tellAlert(j job, destination int, err error) {
-	e := host.Event{Kind: "pef.alert", Origin: host.Origin{Via: "pef"},
-		Message: fmt.Sprintf("Alert %d of event filter %d was sent to destination %d.", j.Sequence, j.Filter, destination)}
+// tellAlert tells what became of an alert, which came as why says.
+func (p *PEF) tellAlert(why string, j job, destination int, from host.Origin, err error) {
+	e := host.Event{Kind: "pef.alert", Origin: from,
+		Message: fmt.Sprintf("Alert %d %s was sent to destination %d.", j.Sequence, why, destination)}
 	if err != nil {
 		e.Severity = host.Warning
-		e.Message = fmt.Sprintf("Alert %d of event filter %d did not reach destination %d: %v.", j.Sequence, j.Filter, destination, err)
+		e.Message = fmt.Sprintf("Alert %d %s did not reach destination %d: %v.", j.Sequence, why, destination, err)
 	}
 	p.opt.Events.Add(e)
 }
@@ -277,18 +278,23 @@ func (p *PEF) startImmediate(c *command.Call) command.Code {
 		copy(r[9:], e[1:])
 	}
 	p.immediate = immediateRunning
-	p.jobs.immediate(j, destination, text)
-	return command.OK
-}
-
-// sendImmediate sends the alert of Alert Immediate.
-func (p *PEF) sendImmediate(ctx context.Context, j job, destination int, text string) {
-	err := p.alert(ctx, j, destination, text)
-	p.mu.Lock()
-	p.immediate = immediateSuccess
-	if err != nil {
-		p.immediate = immediateFailed
+	// A script that asks on and on is told of once a minute.
+	quiet := p.asked == c.Origin && c.Now.Sub(p.askedAt) < tellAgain
+	if !quiet {
+		p.asked, p.askedAt = c.Origin, c.Now
 	}
-	p.mu.Unlock()
-	p.tellAlert(j, destination, err)
+	from := c.Origin
+	p.jobs.immediate(func(ctx context.Context) {
+		err := p.alert(ctx, j, destination, text)
+		p.mu.Lock()
+		p.immediate = immediateSuccess
+		if err != nil {
+			p.immediate = immediateFailed
+		}
+		p.mu.Unlock()
+		if !quiet {
+			p.tellAlert("as asked for", j, destination, from, err)
+		}
+	})
+	return command.OK
 }

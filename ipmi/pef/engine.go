@@ -78,9 +78,7 @@ func (p *PEF) Run(ctx context.Context) error {
 	last := p.opt.SEL.Last()
 	p.mu.Lock()
 	p.jobs.start = func(j job) { tasks.Go(func() { p.deliver(ctx, j) }) }
-	p.jobs.immediate = func(j job, destination int, text string) {
-		tasks.Go(func() { p.sendImmediate(ctx, j, destination, text) })
-	}
+	p.jobs.immediate = func(send func(context.Context)) { tasks.Go(func() { send(ctx) }) }
 	// Where nobody knows what was worked on, nothing old is.
 	if !p.kept || p.config.Load().Control&controlPEF == 0 || p.state.Processed > last {
 		p.state.Processed = last

@@ -95,9 +95,11 @@ type PEF struct {
 	wake       func() // ends the engine's wait
 	woken      bool
 	postpone   postpone
-	quietUntil time.Time // no actions before: the startup delay
-	alertsFrom time.Time // no alerts before: the alert startup delay
-	immediate  byte      // the status of Alert Immediate
+	quietUntil time.Time   // no actions before: the startup delay
+	alertsFrom time.Time   // no alerts before: the alert startup delay
+	immediate  byte        // the status of Alert Immediate
+	asked      host.Origin // who caused its last event, and when
+	askedAt    time.Time
 	jobs       jobs
 }
 
@@ -219,11 +221,15 @@ func (p *PEF) setLastProcessed(c *command.Call) command.Code {
 	p.changing.Lock()
 	defer p.changing.Unlock()
 	p.mu.Lock()
+	at, atID := &p.state.Software, &p.state.SoftwareID
 	if c.Data[0] == byBMC {
-		p.state.Processed, p.state.ProcessedID = seq, id
-	} else {
-		p.state.Software, p.state.SoftwareID = seq, id
+		at, atID = &p.state.Processed, &p.state.ProcessedID
 	}
+	if *at == seq && *atID == id && p.saved == p.version {
+		p.mu.Unlock()
+		return command.OK
+	}
+	*at, *atID = seq, id
 	p.kick()
 	p.mu.Unlock()
 	return command.Result(p.opt.Log, "Set Last Processed Event ID", p.save())

@@ -123,6 +123,15 @@ func (f *fakeEvents) Add(e host.Event) host.Event {
 	return e
 }
 
+// take answers the events since the last call.
+func (f *fakeEvents) take() []host.Event {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := f.list
+	f.list = nil
+	return list
+}
+
 func (f *fakeEvents) last() host.Event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -850,7 +859,60 @@ func TestAlertImmediate(t *testing.T) {
 		if got, err := decodeTrap(b.last); err != nil || got.specific != 0x010109 || got.pet[28] != 7 {
 			t.Errorf("the trap is %+v, %v", got, err)
 		}
+
+		// A script that asks without end does not fill the log.
+		b.events.take()
+		for range 100 {
+			if code, _ := b.call(t, 0x16, 1, 0x03, 0); code == command.OK {
+				t.Fatal("destination 3 has no address")
+			}
+			if code, _ := b.call(t, 0x16, 1, 0x01, 0); code != command.OK {
+				t.Fatalf("Alert Immediate: %v", code)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		told := b.events.take()
+		if n := len(told); n < 10 || n > 100*10/60+1 {
+			t.Errorf("%d events in %d s, want one a minute", n, 100*10)
+		}
+		for _, e := range told {
+			if e.Kind != "pef.alert" || e.Origin != commandtest.Origin() {
+				t.Errorf("got the event %+v, want one by %v", e, commandtest.Origin())
+			}
+		}
 	})
+}
+
+// TestSameAgain: what is there already is not written again.
+func TestSameAgain(t *testing.T) {
+	b := newBench(t)
+	id := b.sel.add(1, 7, 1, 0x59)
+	for _, tt := range []struct {
+		name string
+		cmd  byte
+		data []byte
+	}{
+		{"last processed by software", 0x14, []byte{0, byte(id), 0}},
+		{"last processed by the board", 0x14, []byte{1, byte(id), 0}},
+		{"startup delay", 0x12, []byte{3, 9}},
+	} {
+		if code, _ := b.call(t, tt.cmd, tt.data...); code != command.OK {
+			t.Errorf("%s: %v", tt.name, code)
+		}
+		count := 0
+		if err := b.opt.Store.Update(func(tx store.Tx) error { return tx.Delete(bucket, []byte(stateKey)) }); err != nil {
+			t.Fatal(err)
+		}
+		if code, _ := b.call(t, tt.cmd, tt.data...); code != command.OK {
+			t.Errorf("%s again: %v", tt.name, code)
+		}
+		if err := b.opt.Store.View(func(tx store.Tx) error { count = len(tx.Get(bucket, []byte(stateKey))); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if count != 0 {
+			t.Errorf("%s again: the state was written", tt.name)
+		}
+	}
 }
 
 func FuzzCommands(f *testing.F) {

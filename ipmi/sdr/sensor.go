@@ -171,7 +171,8 @@ func (r *Repository) setEventEnable(c *command.Call) command.Code {
 	}
 	r.saving.Lock()
 	defer r.saving.Unlock()
-	wanted, _ := r.flags(x)
+	was, _ := r.flags(x)
+	wanted := was
 	wanted.NoEvents = c.Data[1]&flagEvents == 0
 	wanted.NoScan = c.Data[1]&flagScanning == 0
 	asserts, deasserts := masks(c)
@@ -186,17 +187,17 @@ func (r *Repository) setEventEnable(c *command.Call) command.Code {
 	default:
 		return command.InvalidField
 	}
+	if wanted == was {
+		return command.OK // consoles write back what they read
+	}
 	if err := r.db.PutJSON(enablesBucket, x.key(), wanted); err != nil {
 		return command.Result(r.log, "Set Sensor Event Enable", err)
 	}
 	r.mu.Lock()
-	changed := x.enables != wanted
 	x.enables = wanted
 	r.mu.Unlock()
-	if changed {
-		r.events.Add(host.Event{Kind: "sensor.events-changed", Origin: c.Origin, Sensor: &host.SensorChange{Name: x.name},
-			Message: fmt.Sprintf("The events of the IPMI sensor %q were changed: %s.", x.name, wanted)})
-	}
+	r.events.Add(host.Event{Kind: "sensor.events-changed", Origin: c.Origin, Sensor: &host.SensorChange{Name: x.name},
+		Message: fmt.Sprintf("The events of the IPMI sensor %q were changed: %s.", x.name, wanted)})
 	return command.OK
 }
 

@@ -175,4 +175,13 @@ func TestEventEnable(t *testing.T) {
 
 	r.sensor(command.OK, 0x2A, 1, 0)
 	r.sensor(command.NotPresent, 0x2A, 99, 0)
+
+	// What is so already is not written again.
+	told := len(r.events.told)
+	must(t, r.opt.Store.Close())
+	r.sensor(command.OK, 0x28, NumberPower, 0xE0, 1)
+	r.sensor(command.Unspecified, 0x28, NumberPower, 0xE0, 0x40)
+	if len(r.events.told) != told {
+		t.Errorf("events of what was not changed: %+v", r.events.told[told:])
+	}
 }

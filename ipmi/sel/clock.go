@@ -55,12 +55,18 @@ func (c *Clock) Time(now time.Time) uint32 {
 
 // Set makes it show t at now. It is on the disk when Set returns nil.
 func (c *Clock) Set(t uint32, now time.Time, from host.Origin) error {
+	if c.Time(now) == t {
+		return nil // there are scripts that set it over and over again
+	}
 	at := time.Unix(int64(t), 0)
 	return c.change(func(s *clockState) { s.Offset = at.Sub(now) }, host.Event{Kind: "sel.time-set", Origin: from,
 		Message: fmt.Sprintf("The clock of the IPMI event log was set to %s.", at.UTC().Format("2006-01-02 15:04:05Z"))})
 }
 
 func (c *Clock) setUTC(minutes int16, from host.Origin) error {
+	if c.now().UTC == minutes {
+		return nil
+	}
 	return c.change(func(s *clockState) { s.UTC = minutes }, host.Event{Kind: "sel.time-set", Origin: from,
 		Message: fmt.Sprintf("The time zone of the IPMI event log's clock was set to %d minutes from UTC.", minutes)})
 }

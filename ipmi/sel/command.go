@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/store"
@@ -167,8 +168,12 @@ func (l *Log) addEntry(c *command.Call) command.Code {
 	return command.Unspecified // more events than the log holds came since
 }
 
+// deletionBurst is the longest pause between two deletions of one burst.
+const deletionBurst = 10 * time.Second
+
 // deleteEntry: section 31.8. The other records keep their IDs, so reservations
-// stay as they are.
+// stay as they are. A burst of deletions is one event: who empties the log
+// record by record must not push all other events out of theirs.
 func (l *Log) deleteEntry(c *command.Call) command.Code {
 	l.turn.Lock()
 	defer l.turn.Unlock()
@@ -193,8 +198,11 @@ func (l *Log) deleteEntry(c *command.Call) command.Code {
 	l.list = slices.Delete(l.list, at, at+1)
 	l.state = now
 	l.mu.Unlock()
-	l.events.Add(host.Event{Kind: kindDeleted, Origin: c.Origin,
-		Message: fmt.Sprintf("Record %d was deleted from the IPMI event log.", gone.id())})
+	if l.deleter != c.Origin || c.Now.Sub(l.deleted) > deletionBurst {
+		l.events.Add(host.Event{Kind: kindDeleted, Origin: c.Origin,
+			Message: fmt.Sprintf("Records are deleted from the IPMI event log, the first is %d.", gone.id())})
+	}
+	l.deleted, l.deleter = c.Now, c.Origin
 	c.Put16(gone.id())
 	return command.OK
 }

@@ -159,8 +159,14 @@ func TestDelete(t *testing.T) {
 	r.add(on)
 	r.wantIDs(2, 4, 6)
 	kinds := r.kinds(0)
-	if n := len(kinds); n != 9 || kinds[7] != "sel.deleted" || kinds[0] != "power.on" {
-		t.Errorf("events: got %v, want all of them and the deletions", kinds)
+	if n := len(kinds); n != 7 || kinds[5] != "sel.deleted" || kinds[0] != "power.on" {
+		t.Errorf("events: got %v, want all of them and one for the deletions", kinds)
+	}
+	r.deleted = r.deleted.Add(-deletionBurst - time.Second)
+	low, high = r.reservation() // the record that came ended the other
+	r.call(command.OK, 0x46, low, high, 0, 0)
+	if kinds := r.kinds(7); !slices.Equal(kinds, []string{"sel.deleted"}) {
+		t.Errorf("a deletion long after: got %v", kinds)
 	}
 }
 
@@ -214,6 +220,14 @@ func TestClock(t *testing.T) {
 	if at := binary.LittleEndian.Uint32(all[1][3:]); all[0] != first || at < set || at > set+60 {
 		t.Errorf("got % X, of which the first was % X", all, first)
 	}
+	before := r.events.Last()
+	for range 3 { // a script that sets it over and over again
+		shown := uint32(now())
+		r.call(command.OK, 0x49, byte(shown), byte(shown>>8), byte(shown>>16), byte(shown>>24))
+	}
+	if kinds := r.kinds(before); len(kinds) > 1 { // the second may have ended meanwhile
+		t.Errorf("setting it to what it shows: got the events %v", kinds)
+	}
 	for _, edge := range []uint32{0, 0xFFFFFFFE} {
 		r.call(command.OK, 0x49, byte(edge), byte(edge>>8), byte(edge>>16), byte(edge>>24))
 		if got := now(); got < int64(edge) || got > int64(edge)+60 {
@@ -229,6 +243,12 @@ func TestUTCOffset(t *testing.T) {
 		want    command.Code
 	}{{60, command.OK}, {-1440, command.OK}, {1440, command.OK}, {0x07FF, command.OK}, {1441, command.InvalidField}, {-1441, command.InvalidField}, {-30, command.OK}} {
 		r.call(tt.want, 0x5D, byte(tt.minutes), byte(uint16(tt.minutes)>>8))
+	}
+	before := r.events.Last()
+	minutes := int16(-30)
+	r.call(command.OK, 0x5D, byte(minutes), byte(uint16(minutes)>>8))
+	if kinds := r.kinds(before); len(kinds) != 0 {
+		t.Errorf("the same again: got the events %v", kinds)
 	}
 	r.restart()
 	if got := r.call(command.OK, 0x5C); int16(binary.LittleEndian.Uint16(got)) != -30 {

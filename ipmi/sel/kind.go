@@ -46,6 +46,7 @@ func Kinds() []Kind {
 		{Kind: "power.ac-restored", Number: sdr.NumberAC, Offset: 0x04, Deassert: deassert, Text: "AC lost: over"},
 		{Kind: "power.failed", Number: sdr.NumberAC, Offset: 0x05, Text: "soft power control failure"},
 		{Kind: "power.limit-failed", Number: sdr.NumberAC, Offset: 0x05, Text: "soft power control failure"},
+		{Kind: "thermal.limit-failed", Number: sdr.NumberAC, Offset: 0x05, Text: "soft power control failure"},
 		{Kind: "watchdog.failed", Number: sdr.NumberAC, Offset: 0x05, Text: "soft power control failure"},
 		{Kind: "power.nmi", Number: sdr.NumberInterrupt, Offset: 0x00, Text: "NMI / diagnostic interrupt"},
 		{Kind: "power.limit", Number: sdr.NumberPowerLimit, Offset: 0x01, Text: "limit exceeded"},
@@ -55,6 +56,8 @@ func Kinds() []Kind {
 		{Kind: "watchdog.expired", Number: sdr.NumberWatchdog, Offset: 0x00, Text: "timer expired; offset 1 hard reset, 2 power down, 3 power cycle"},
 		{Kind: "watchdog.pre-timeout", Number: sdr.NumberWatchdog, Offset: 0x08, Text: "timer interrupt"},
 		{Kind: "sensor.limit", Text: "the sensor's event type 01h, with reading and limit"},
+		{Kind: "thermal.limit", Text: "the same, upper critical, with DCMI's thermal limit"},
+		{Kind: "thermal.limit-cleared", Text: "the same, upper critical, with DCMI's thermal limit"},
 		{Kind: "sensor.failed", Number: sdr.NumberHealth, Offset: 0x04, Text: "sensor failure, with its number"},
 		{Kind: "sensor.restored", Number: sdr.NumberHealth, Offset: 0x04, Deassert: deassert, Text: "sensor failure: over"},
 		{Kind: "auth.login", Number: sdr.NumberSession, Offset: 0x00, Text: "session activated, with the user's ID"},
@@ -145,7 +148,7 @@ func (l *Log) record(e *host.Event) ([RecordLen]byte, verdict) {
 	number, sensorType, eventType, offset, deassert := k.Number, k.Type, k.Event, k.Offset, k.Deassert
 	data := [3]byte{0, unspecified, unspecified}
 	switch e.Kind {
-	case "sensor.limit":
+	case "sensor.limit", "thermal.limit", "thermal.limit-cleared":
 		if e.Sensor == nil {
 			return r, unmapped
 		}
@@ -232,6 +235,10 @@ func restartCause(from host.Origin) uint8 {
 		return 0x02 // reset by push button
 	case from.Via == "host":
 		return 0x0A // soft reset
+	case from.Via == "pef":
+		return 0x08 // reset by the event filter
+	case from == host.Origin{}:
+		return 0x04 // watchdog timer: nothing else of the board's own resets it
 	}
 	return 0x00
 }

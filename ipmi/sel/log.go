@@ -55,8 +55,10 @@ type Log struct {
 
 	// turn is for one who changes the log at a time, and is held over the
 	// writing to the disk. Who only looks takes mu.
-	turn  sync.Mutex
-	saved uint64 // records up to this Seq are in the store; guarded by turn
+	turn    sync.Mutex
+	saved   uint64      // records up to this Seq are in the store; guarded by turn
+	deleted time.Time   // when a record was last deleted; guarded by turn
+	deleter host.Origin // and by whom
 
 	mu       sync.Mutex // guards the following; writing takes turn, too
 	list     []entry    // oldest first

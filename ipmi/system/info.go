@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/store"
 	"github.com/nitrino/nitrino/ipmi/command"
 )
@@ -43,7 +44,9 @@ const infoBucket = "ipmi-system-info"
 type text [blocks * block]byte
 
 type info struct {
-	setting sync.Mutex // one change at a time, the disk's part included
+	setting sync.Mutex // one change at a time, the disk's part included; guards the next two
+	told    time.Time  // the last change, and who made it
+	by      host.Origin
 
 	mu         sync.Mutex // never held over the disk: who reads must not wait
 	inProgress time.Time
@@ -82,15 +85,19 @@ func (x *System) setInfo(c *command.Call) command.Code {
 	case int(data[0]) >= blocks:
 		return command.OutOfRange
 	}
-	next := new(text)
+	var was text
 	i.mu.Lock()
 	if i.texts[param] != nil {
-		*next = *i.texts[param]
+		was = *i.texts[param]
 	}
 	i.mu.Unlock()
+	next := new(was)
 	at := next[int(data[0])*block:][:block]
 	clear(at)
 	copy(at, data[1:])
+	if *next == was {
+		return command.OK // an agent may say the same at each start of the host
+	}
 	if param != infoOSName {
 		err := x.Store.Update(func(t store.Tx) error { return t.Put(infoBucket, []byte{param}, next[:]) })
 		if err != nil {
@@ -100,7 +107,21 @@ func (x *System) setInfo(c *command.Call) command.Code {
 	i.mu.Lock()
 	i.texts[param] = next
 	i.mu.Unlock()
+	x.tellInfo(c)
 	return command.OK
+}
+
+// infoBurst is the longest pause between two changes of one burst.
+const infoBurst = 10 * time.Second
+
+// tellInfo tells of a change, once for a burst of one party's: a text comes in
+// blocks, and an agent sets several. i.setting is held.
+func (x *System) tellInfo(c *command.Call) {
+	i := &x.info
+	if c.Origin != i.by || c.Now.Sub(i.told) > infoBurst {
+		x.Event(host.Event{Kind: "ipmi.system-info", Origin: c.Origin, Message: "The information about the system was changed."})
+	}
+	i.told, i.by = c.Now, c.Origin
 }
 
 func (i *info) setInProgress(v byte, now time.Time) command.Code {

@@ -25,8 +25,10 @@ type Logging interface {
 type Options struct {
 	Power   Power
 	Logging Logging
-	Store   *store.Store
-	Log     *slog.Logger
+	// Event tells of a change.
+	Event func(host.Event)
+	Store *store.Store
+	Log   *slog.Logger
 }
 
 // A System answers the commands of this package.

@@ -25,8 +25,9 @@ func (l *fakeLogging) SetLogging(on bool, _ host.Origin) error { l.on = on; retu
 
 type rig struct {
 	*System
-	power *fakePower
-	log   *fakeLogging
+	events *[]host.Event
+	power  *fakePower
+	log    *fakeLogging
 }
 
 func open(t testing.TB, path string) (rig, *store.Store) {
@@ -36,7 +37,8 @@ func open(t testing.TB, path string) (rig, *store.Store) {
 		t.Fatal(err)
 	}
 	r := rig{power: &fakePower{State: host.StateOff}, log: &fakeLogging{on: true}}
-	r.System = New(Options{Power: r.power, Logging: r.log, Store: db, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	r.events = new([]host.Event)
+	r.System = New(Options{Power: r.power, Logging: r.log, Event: func(e host.Event) { *r.events = append(*r.events, e) }, Store: db, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	return r, db
 }
 
@@ -132,12 +134,22 @@ func TestInfo(t *testing.T) {
 			t.Errorf("parameter %d, block %d: got %v, % X, want % X", param, set, code, got, want)
 		}
 	}
+	if len(*r.events) != 1 || (*r.events)[0].Kind != "ipmi.system-info" || (*r.events)[0].Origin != commandtest.Origin() {
+		t.Errorf("events %+v, want one of who changed it", *r.events)
+	}
 	check(r, 2, 0, first[2:])
 	check(r, 2, 1, second[2:])
 	check(r, 3, 0, nil)
 	check(r, 4, 0, []byte{0, 5, 'L', 'i', 'n', 'u', 'x'})
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
+	}
+	// What is there already is not written again.
+	if code, _ := r.call(t, 0x58, first...); code != command.OK {
+		t.Errorf("the same again: got %v", code)
+	}
+	if code, _ := r.call(t, 0x58, 0x02, 0, 0x00, 1, 'x'); code != command.Unspecified {
+		t.Errorf("a change that cannot be written: got %v", code)
 	}
 	r, db = open(t, path)
 	defer db.Close()

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"log/slog"
 	"net/netip"
+	"sync"
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
@@ -48,6 +49,10 @@ type Manager struct {
 	channel Channel
 	keys    Keys
 	log     *slog.Logger
+
+	// changing is held by the one command that changes something: most read a
+	// whole and write it back with a part changed.
+	changing sync.Mutex
 }
 
 // New makes the commands of a list of users.
@@ -58,24 +63,33 @@ func New(o Options) *Manager {
 // Commands lists the commands.
 func (m *Manager) Commands() []command.Command {
 	list := []command.Command{
-		{NetFn: command.App, Cmd: 0x43, Name: "Set User Access", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 3, MaxLen: 4, Run: m.setAccess},
+		{NetFn: command.App, Cmd: 0x43, Name: "Set User Access", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 3, MaxLen: 4, Run: m.alone(m.setAccess)},
 		{NetFn: command.App, Cmd: 0x44, Name: "Get User Access", Privilege: command.Operator, MinLen: 2, MaxLen: 2, Run: m.getAccess},
-		{NetFn: command.App, Cmd: 0x45, Name: "Set User Name", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 1 + auth.MaxName, MaxLen: 1 + auth.MaxName, Run: m.setName},
+		{NetFn: command.App, Cmd: 0x45, Name: "Set User Name", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 1 + auth.MaxName, MaxLen: 1 + auth.MaxName, Run: m.alone(m.setName)},
 		{NetFn: command.App, Cmd: 0x46, Name: "Get User Name", Privilege: command.Operator, MinLen: 1, MaxLen: 1, Run: m.getName},
-		{NetFn: command.App, Cmd: 0x47, Name: "Set User Password", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 2, MaxLen: 2 + auth.MaxIPMISecret, Run: m.setPassword},
-		{NetFn: command.App, Cmd: 0x4C, Name: "Set User Payload Access", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 6, MaxLen: 6, Run: m.setPayloadAccess},
+		{NetFn: command.App, Cmd: 0x47, Name: "Set User Password", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 2, MaxLen: 2 + auth.MaxIPMISecret, Run: m.alone(m.setPassword)},
+		{NetFn: command.App, Cmd: 0x4C, Name: "Set User Payload Access", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 6, MaxLen: 6, Run: m.alone(m.setPayloadAccess)},
 		{NetFn: command.App, Cmd: 0x4D, Name: "Get User Payload Access", Privilege: command.Operator, MinLen: 2, MaxLen: 2, Run: m.getPayloadAccess},
 	}
 	if m.channel != nil {
 		list = append(list,
-			command.Command{NetFn: command.App, Cmd: 0x40, Name: "Set Channel Access", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 3, MaxLen: 3, Run: m.setChannelAccess},
+			command.Command{NetFn: command.App, Cmd: 0x40, Name: "Set Channel Access", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 3, MaxLen: 3, Run: m.alone(m.setChannelAccess)},
 			command.Command{NetFn: command.App, Cmd: 0x41, Name: "Get Channel Access", Privilege: command.User, MinLen: 2, MaxLen: 2, Run: m.getChannelAccess},
 		)
 	}
 	if m.keys != nil {
-		list = append(list, command.Command{NetFn: command.App, Cmd: 0x56, Name: "Set Channel Security Keys", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 3, MaxLen: 3 + 2*keyLen, Run: m.setKeys})
+		list = append(list, command.Command{NetFn: command.App, Cmd: 0x56, Name: "Set Channel Security Keys", Privilege: command.Administrator, Conduct: command.Waits, MinLen: 3, MaxLen: 3 + 2*keyLen, Run: m.alone(m.setKeys)})
 	}
 	return list
+}
+
+// alone runs a command that changes something while no other does.
+func (m *Manager) alone(run func(*command.Call) command.Code) func(*command.Call) command.Code {
+	return func(c *command.Call) command.Code {
+		m.changing.Lock()
+		defer m.changing.Unlock()
+		return run(c)
+	}
 }
 
 // find looks the user of an ID up; found is false for an ID that nobody has. So

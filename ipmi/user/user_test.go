@@ -4,7 +4,9 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/ipmi/command"
@@ -320,6 +322,40 @@ func TestCommands(t *testing.T) {
 		if (c.Conduct == command.Waits) != (c.Privilege == command.Administrator) {
 			t.Errorf("%s has conduct %d for %v", c.Name, c.Conduct, c.Privilege)
 		}
+	}
+}
+
+// slowUsers take their time to answer, as a card does.
+type slowUsers struct{ *auth.Auth }
+
+func (s slowUsers) ByNumber(n int) (auth.User, bool) {
+	u, ok := s.Auth.ByNumber(n)
+	time.Sleep(20 * time.Millisecond)
+	return u, ok
+}
+
+// TestTwoConsoles: what two consoles change at once is both there in the end.
+func TestTwoConsoles(t *testing.T) {
+	r := newRig(t)
+	list := New(Options{Users: slowUsers{r.auth}, Log: r.log}).Commands()
+	var consoles sync.WaitGroup
+	for _, x := range []struct {
+		cmd  byte
+		data []byte
+	}{
+		{0x43, []byte{0x01, 2, 4, 5}},             // five sessions
+		{0x4C, []byte{0x01, 0x42, 0x02, 0, 0, 0}}, // no serial console
+	} {
+		consoles.Go(func() {
+			if code, _ := commandtest.Call(t, list, app, x.cmd, x.data...); code != command.OK {
+				t.Errorf("command %02Xh: %v", x.cmd, code)
+			}
+		})
+	}
+	consoles.Wait()
+	u, _ := r.auth.ByNumber(2)
+	if want := (auth.IPMIAccess{NoSOL: true, SessionLimit: 5}); u.IPMIAccess != want {
+		t.Errorf("got %+v, want %+v", u.IPMIAccess, want)
 	}
 }
 

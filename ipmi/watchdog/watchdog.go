@@ -83,21 +83,21 @@ func (w *Watchdog) reset(c *command.Call) command.Code {
 
 // set: section 27.6.
 func (w *Watchdog) set(c *command.Call) command.Code {
-	d := c.Data
+	d, uses, actions := c.Data, uses(), actions()
 	use, action := int(d[0]&useMask), int(d[1]&actionBit)
-	if use == 0 || use >= len(uses()) || action >= len(actions()) || d[0]&^(dontLog|running|useMask) != 0 || d[1]&^(preMask|actionBit) != 0 {
+	if use == 0 || use >= len(uses) || action >= len(actions) || d[0]&^(dontLog|running|useMask) != 0 || d[1]&^(preMask|actionBit) != 0 {
 		return command.InvalidField
 	}
 	if pre := d[1] & preMask; pre != 0 && pre != preNMI {
 		return command.InvalidField
 	}
 	config := host.WatchdogConfig{
-		Use: uses()[use], Action: actions()[action],
+		Use: uses[use], Action: actions[action],
 		PreNMI: d[1]&preMask == preNMI, PreTimeout: time.Duration(d[2]) * time.Second,
 		Timeout: time.Duration(uint16(d[4])|uint16(d[5])<<8) * tick,
 		Quiet:   d[0]&dontLog != 0, KeepRunning: d[0]&running != 0,
 	}
-	for n, u := range uses() {
+	for n, u := range uses {
 		if n > 0 && d[3]&(1<<n) != 0 {
 			config.ClearExpired = append(config.ClearExpired, u)
 		}
