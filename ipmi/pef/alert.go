@@ -77,7 +77,7 @@ func (p *PEF) deliver(ctx context.Context, j job) {
 			return
 		}
 		sent = true
-		p.tellAlert(fmt.Sprintf("of event filter %d", j.Filter), j, e.destination(), host.Origin{Via: "pef"}, before)
+		p.tellAlert(fmt.Sprintf("of event filter %d", j.Filter), j, e.destination(), host.Origin{Via: via}, before)
 	}
 	p.done(j)
 }

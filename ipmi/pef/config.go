@@ -105,14 +105,6 @@ func (t *text) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// limit takes away what the wires cannot do (any more).
-func (c *config) limit(can action) {
-	c.Actions &= can
-	for i := range c.Filters {
-		c.Filters[i][1] &= byte(can)
-	}
-}
-
 // stringFor is the alert string that goes with an alert of a filter by a policy
 // entry (chapter 17): its own, or the one that the string keys name for the
 // filter.

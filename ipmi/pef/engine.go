@@ -215,7 +215,7 @@ func (p *PEF) process(ctx context.Context, list []sel.Entry) {
 	}
 	p.keep()
 	if tell {
-		p.opt.Events.Add(host.Event{Severity: host.Warning, Kind: "pef.alert", Origin: host.Origin{Via: "pef"},
+		p.opt.Events.Add(host.Event{Severity: host.Warning, Kind: "pef.alert", Origin: host.Origin{Via: via},
 			Message: fmt.Sprintf("Alerts are lost: %d are waiting to be sent already.", maxAlerts)})
 	}
 	for _, w := range plans {
@@ -245,6 +245,9 @@ type plan struct {
 func (c *config) plan(e *sel.Entry, can action) plan {
 	w := plan{record: e.ID()}
 	allowed := c.Actions & can
+	if e.Origin.Via == via {
+		allowed &= actionAlert // what a power action did must not lead to the next, for ever
+	}
 	priority := len(powerActions)
 	for i := range c.Filters {
 		f := &c.Filters[i]
@@ -274,7 +277,7 @@ func (c *config) plan(e *sel.Entry, can action) plan {
 // switched by a policy about AC power that may try again; who asks for the cause
 // of the restart sees by Via that it was PEF.
 func (p *PEF) act(ctx context.Context, w plan) {
-	from := host.Origin{Via: "pef"}
+	from := host.Origin{Via: via}
 	op, err := p.opt.Power.Request(w.do, host.CauseCommand, from)
 	if err != nil {
 		p.opt.Events.Add(host.Event{Severity: host.Warning, Kind: "pef.action", Origin: from,

@@ -142,9 +142,9 @@ func factoryFilters() (list [filters]filter) {
 		{severityCritical, sensorCurrent, matchAny, sdr.Threshold, critical},
 		{severityCritical, sensorFan, matchAny, sdr.Threshold, critical},
 		{severityCritical, sensorOther, matchAny, sdr.Threshold, critical},
-		{severityCritical, sensorPowerSupply, matchAny, sdr.SensorSpecific, 1<<1 | 1<<2 | 1<<3}, // failure, predicted, no input
-		{severityCritical, sensorPowerUnit, sdr.NumberAC, sdr.SensorSpecific, 1<<4 | 1<<6},      // AC lost, failure
-		{severityCritical, sensorWatchdog2, sdr.NumberWatchdog, sdr.SensorSpecific, 0x0F},       // expired, reset, off, cycle
+		{severityCritical, sensorPowerSupply, matchAny, sdr.SensorSpecific, 1<<1 | 1<<2 | 1<<3},          // failure, predicted, no input
+		{severityCritical, sensorPowerUnit, sdr.NumberAC, sdr.SensorSpecific, 1<<0 | 1<<4 | 1<<5 | 1<<6}, // off by itself, AC lost, failures
+		{severityCritical, sensorWatchdog2, sdr.NumberWatchdog, sdr.SensorSpecific, 0x0F},                // expired, reset, off, cycle
 		{severityInformation, sensorACPI, sdr.NumberPower, sdr.SensorSpecific, all},
 		{severityWarning, sensorOther, sdr.NumberPowerLimit, sdr.LimitExceeded, 1 << 1},
 		{severityWarning, sensorHealth, matchAny, sdr.SensorSpecific, all},

@@ -103,6 +103,9 @@ type PEF struct {
 	jobs       jobs
 }
 
+// via is how the filter names itself as an origin.
+const via = "pef"
+
 const (
 	bucket    = "pef"
 	configKey = "config"
@@ -131,7 +134,6 @@ func New(o Options) (*PEF, error) {
 	if _, err := o.Store.GetJSON(bucket, configKey, conf); err != nil {
 		return nil, fmt.Errorf("the event filters: %w", err)
 	}
-	conf.limit(p.can)
 	p.config.Store(conf)
 	var err error
 	if p.kept, err = o.Store.GetJSON(bucket, stateKey, &p.state); err != nil {

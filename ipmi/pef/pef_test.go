@@ -497,6 +497,8 @@ func TestFactory(t *testing.T) {
 		{"low voltage", record(sensorVoltage, 1, 1, 0x52), 3},
 		{"fan stands", record(sensorFan, 1, 1, 0x52), 5},
 		{"AC lost", record(sensorPowerUnit, sdr.NumberAC, 0x6F, 4), 8},
+		{"off by itself", record(sensorPowerUnit, sdr.NumberAC, 0x6F, 0), 8},
+		{"it does not go off", record(sensorPowerUnit, sdr.NumberAC, 0x6F, 5), 8},
 		{"watchdog reset", record(sensorWatchdog2, sdr.NumberWatchdog, 0x6F, 0xC1), 9},
 		{"pre-timeout", record(sensorWatchdog2, sdr.NumberWatchdog, 0x6F, 0xC8), 0},
 		{"too much power", record(sensorOther, sdr.NumberPowerLimit, sdr.LimitExceeded, 1), 11},
@@ -519,6 +521,21 @@ func TestFactory(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("%s: filter %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestOwnActions: what the filter itself did to the host's power alerts, and sets
+// off no power action: else a filter that resets for a restart would for ever.
+func TestOwnActions(t *testing.T) {
+	c := factoryConfig(0x2F)
+	f := any(1, actionReset|actionAlert, 1)
+	copy(c.Filters[0][:], f[1:])
+	for origin, want := range map[string]host.Action{"": host.Reset, via: ""} {
+		e := sel.Entry{Record: record(sensorPowerUnit, sdr.NumberAC, 0x6F, 4), Origin: host.Origin{Via: origin}}
+		w := c.plan(&e, 0x2F)
+		if w.do != want || len(w.alerts) != 1 {
+			t.Errorf("by %q: %q and %d alerts, want %q and 1", origin, w.do, len(w.alerts), want)
 		}
 	}
 }
