@@ -2,18 +2,15 @@ package ipmi
 
 import (
 	"cmp"
-	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/doctable"
 	"github.com/nitrino/nitrino/ipmi/command"
 )
-
-var updateDocs = flag.Bool("update", false, "write the table of commands into docs/ipmi.md")
 
 // commandTable renders the commands of a fully wired board; bare is the same
 // board without wires.
@@ -44,25 +41,5 @@ func commandTable(all, bare *Server) string {
 // TestDocs holds docs/ipmi.md to the table that the server answers by;
 // go test ./ipmi -run TestDocs -update writes it.
 func TestDocs(t *testing.T) {
-	const path = "../docs/ipmi.md"
-	const begin, end = "<!-- commands: begin -->\n", "<!-- commands: end -->"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, found := strings.Cut(string(text), begin)
-	got, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatalf("%s: the markers %q and %q are missing", path, begin, end)
-	}
-	want := commandTable(newBoard(t, allWires()), newBoard(t, host.Parts{}))
-	switch {
-	case got == want:
-	case *updateDocs:
-		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("%s: got the table\n%s\nwant\n%s\n(go test ./ipmi -run TestDocs -update writes it)", path, got, want)
-	}
+	doctable.Check(t, "../docs/ipmi.md", "commands", commandTable(newBoard(t, allWires()), newBoard(t, host.Parts{})))
 }

@@ -1,16 +1,13 @@
 package sdr
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/doctable"
 )
-
-var updateDocs = flag.Bool("update", false, "write the table of sensors into docs/ipmi.md")
 
 // sensorTable renders the sensors that are no gauges: those of a fully wired
 // board, and which of them a board without wires has.
@@ -41,22 +38,4 @@ func sensorTable(t *testing.T) string {
 
 // TestDocs holds docs/ipmi.md to the sensors that there are;
 // go test ./ipmi/sdr -run TestDocs -update writes its table.
-func TestDocs(t *testing.T) {
-	const path = "../../docs/ipmi.md"
-	const begin, end = "<!-- sensors: begin -->\n", "<!-- sensors: end -->"
-	text, err := os.ReadFile(path)
-	must(t, err)
-	before, rest, found := strings.Cut(string(text), begin)
-	got, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatalf("%s: the markers %q and %q are missing", path, begin, end)
-	}
-	want := sensorTable(t)
-	switch {
-	case got == want:
-	case *updateDocs:
-		must(t, os.WriteFile(path, []byte(before+begin+want+end+after), 0o644))
-	default:
-		t.Errorf("%s: got the table\n%s\nwant\n%s\n(go test ./ipmi/sdr -run TestDocs -update writes it)", path, got, want)
-	}
-}
+func TestDocs(t *testing.T) { doctable.Check(t, "../../docs/ipmi.md", "sensors", sensorTable(t)) }

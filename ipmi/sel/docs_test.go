@@ -1,14 +1,12 @@
 package sel
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
-)
 
-var updateDocs = flag.Bool("update", false, "write the table of records into docs/ipmi.md")
+	"github.com/nitrino/nitrino/internal/doctable"
+)
 
 // kindTable renders the kinds of events that become records, those that become
 // the same one in a row.
@@ -44,26 +42,4 @@ func kindTable() string {
 
 // TestDocs holds docs/ipmi.md to the kinds of events that become records;
 // go test ./ipmi/sel -run TestDocs -update writes its table.
-func TestDocs(t *testing.T) {
-	const path = "../../docs/ipmi.md"
-	const begin, end = "<!-- records: begin -->\n", "<!-- records: end -->"
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, found := strings.Cut(string(text), begin)
-	got, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatalf("%s: the markers %q and %q are missing", path, begin, end)
-	}
-	want := kindTable()
-	switch {
-	case got == want:
-	case *updateDocs:
-		if err := os.WriteFile(path, []byte(before+begin+want+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("%s: got the table\n%s\nwant\n%s\n(go test ./ipmi/sel -run TestDocs -update writes it)", path, got, want)
-	}
-}
+func TestDocs(t *testing.T) { doctable.Check(t, "../../docs/ipmi.md", "records", kindTable()) }
