@@ -50,8 +50,8 @@ func (s *Server) newSOL(o Options) *sol.SOL {
 	x := sol.Options{
 		Console: s.host.console, BitRate: rate, Log: s.log,
 		Off: func() bool {
-			st := s.host.power.Status().State
-			return st == host.StateOff || st == host.StateAsleep
+			st := s.host.power.Status()
+			return st.State == host.StateOff || st.State == host.StateAsleep || st.State == host.StatePoweringOff && !st.PowerGood
 		},
 		Port: func() uint16 { return o.Port },
 		Changed: func(what string, from host.Origin) {
