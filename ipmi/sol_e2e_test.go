@@ -21,8 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/nitrino/nitrino/internal/pty"
 	"github.com/nitrino/nitrino/ipmi/command"
 )
 
@@ -41,43 +40,13 @@ type terminal struct {
 	done   chan struct{} // closed when the program is gone
 }
 
-// openPTY makes a terminal that passes all bytes as they are (pts(4)).
-func openPTY() (pty, tty *os.File, err error) {
-	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	pty = os.NewFile(uintptr(fd), "/dev/ptmx")
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		return nil, nil, errors.Join(err, pty.Close())
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		return nil, nil, errors.Join(err, pty.Close())
-	}
-	tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		return nil, nil, errors.Join(err, pty.Close())
-	}
-	mode, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
-	if err == nil {
-		mode.Iflag, mode.Oflag = 0, 0
-		mode.Lflag &^= unix.ECHO | unix.ICANON | unix.ISIG | unix.IEXTEN
-		err = unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, mode)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, pty.Close(), tty.Close())
-	}
-	return pty, tty, nil
-}
-
 func startTerminal(t *testing.T, name string, args ...string) *terminal {
 	t.Helper()
-	pty, tty, err := openPTY()
+	term, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &terminal{t: t, name: name, pty: pty, cmd: exec.Command(name, args...), done: make(chan struct{})}
+	x := &terminal{t: t, name: name, pty: term, cmd: exec.Command(name, args...), done: make(chan struct{})}
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = tty, tty, tty
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Pdeathsig: syscall.SIGKILL}
 	if err := x.cmd.Start(); err != nil {
@@ -91,7 +60,7 @@ func startTerminal(t *testing.T, name string, args ...string) *terminal {
 		defer close(x.done)
 		buf := make([]byte, 4096)
 		for {
-			n, err := pty.Read(buf)
+			n, err := term.Read(buf)
 			x.mu.Lock()
 			x.screen = append(x.screen, buf[:n]...)
 			x.mu.Unlock()
@@ -104,7 +73,7 @@ func startTerminal(t *testing.T, name string, args ...string) *terminal {
 		_ = x.cmd.Process.Kill() // it may be gone already
 		_ = x.cmd.Wait()         // killed
 		reading.Wait()
-		if err := pty.Close(); err != nil {
+		if err := term.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/nitrino/nitrino/internal/pty"
 )
 
 // A tty is a program on a pseudo terminal.
@@ -32,57 +32,30 @@ type tty struct {
 	done chan struct{} // closed when the program is gone
 }
 
-// openPTY makes a pseudo terminal that passes all bytes as they are (pts(4)).
-func openPTY() (pty, tty *os.File, err error) {
-	if pty, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		return nil, nil, err
-	}
-	var n int
-	if err = unix.IoctlSetPointerInt(int(pty.Fd()), unix.TIOCSPTLCK, 0); err == nil {
-		n, err = unix.IoctlGetInt(int(pty.Fd()), unix.TIOCGPTN)
-	}
-	if err == nil {
-		tty, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, pty.Close())
-	}
-	mode, err := unix.IoctlGetTermios(int(tty.Fd()), unix.TCGETS)
-	if err == nil {
-		mode.Iflag, mode.Oflag = 0, 0
-		mode.Lflag &^= unix.ECHO | unix.ICANON | unix.ISIG | unix.IEXTEN
-		err = unix.IoctlSetTermios(int(tty.Fd()), unix.TCSETS, mode)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, pty.Close(), tty.Close())
-	}
-	return pty, tty, nil
-}
-
 // onTTY starts a program on a terminal and waits until it shows the words that
 // say that it is ready.
 func onTTY(t *testing.T, ready, name string, args ...string) *tty {
 	t.Helper()
-	pty, end, err := openPTY()
+	term, end, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &tty{t: t, name: name, pty: pty, cmd: exec.Command(name, args...), out: &lockedBuffer{}, done: make(chan struct{})}
+	x := &tty{t: t, name: name, pty: term, cmd: exec.Command(name, args...), out: &lockedBuffer{}, done: make(chan struct{})}
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = end, end, end
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	err = x.cmd.Start()
 	if err = errors.Join(err, end.Close()); err != nil {
-		t.Fatal(errors.Join(err, pty.Close()))
+		t.Fatal(errors.Join(err, term.Close()))
 	}
 	go func() {
 		defer close(x.done)
-		_, _ = io.Copy(x.out, pty) // ends with EIO: nobody has the terminal open any more
+		_, _ = io.Copy(x.out, term) // ends with EIO: nobody has the terminal open any more
 	}()
 	t.Cleanup(func() {
 		_ = x.cmd.Process.Kill() // it may be gone already
 		_ = x.cmd.Wait()         // killed
 		<-x.done
-		if err := pty.Close(); err != nil {
+		if err := term.Close(); err != nil {
 			t.Error(err)
 		}
 	})
