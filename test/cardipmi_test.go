@@ -3,6 +3,9 @@
 package test
 
 import (
+	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,6 +55,29 @@ func TestCardIPMI(t *testing.T) {
 	} {
 		t.Run(script.tool, func(t *testing.T) { play(t, b.free(script.tool), script.steps) })
 	}
+	t.Run("SOL", func(t *testing.T) {
+		at, port, err := net.SplitHostPort(b.IPMI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := strconv.Atoi(port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Consoles are to be told the port that leads to the board's 623.
+		b.ipmitool("raw", "0x0c", "0x21", "1", "8", fmt.Sprint(n&0xFF), fmt.Sprint(n>>8)).must(t)
+		x := b.activate(t, at, port)
+		from := x.here()
+		x.types("over the card\r")
+		from = x.see(from, "over the card")
+		b.ipmitool("chassis", "power", "reset").must(t)
+		from = x.see(from, "demo host is up")
+		b.ipmitool("sol", "deactivate").must(t)
+		from = x.see(from, "[SOL ends: deactivated by admin")
+		x.types("x") // ipmitool minds the status only in an answer
+		x.see(from, "SOL session closed by BMC")
+		x.ends()
+	})
 	t.Run("a cut", func(t *testing.T) {
 		b.cut()
 		for _, c := range []struct{ args, want string }{

@@ -151,7 +151,9 @@ func TestIPMIToolSDR(t *testing.T) {
 		{args: "sensor get 'Inlet temp'", want: []string{"/Upper Critical +: 41.0"}},
 		{args: "sensor thresh 'Inlet temp' upper 38 42 46"},
 		{args: "sensor get 'Inlet temp'", want: []string{"/Upper Non-Critical +: 38.0", "/Upper Non-Recoverable +: 46.0"}},
-		{args: "sensor thresh 'Inlet temp' upper 46 42 38", fail: true},
+		{args: "sensor thresh 'Inlet temp' upper 60 70 80"}, // one at a time, each above the old ones
+		{args: "sensor get 'Inlet temp'", want: []string{"/Upper Non-Critical +: 60.0", "/Upper Non-Recoverable +: 80.0"}},
+		{args: "sensor thresh 'Inlet temp' lcr 90", want: []string{"Invalid data field"}, any: true},
 	})
 }
 
