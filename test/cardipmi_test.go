@@ -110,7 +110,13 @@ func TestCardNetworkTrial(t *testing.T) {
 	if got := b.ipmitool("lan", "print", "1").must(t); !strings.Contains(got, "DHCP Address") || !strings.Contains(got, "10.0.2.15") {
 		t.Errorf("after the trial: %s", got)
 	}
-	if got := b.ssh("events -n 0").must(t); !strings.Contains(got, "network.rolled-back") || !strings.Contains(got, "admin from 10.0.2.2 by ipmi") {
-		t.Errorf("the events do not say what was taken back, and whose change it was:\n%s", got)
+	// The event is told when the card has it all, a little after the address.
+	var events string
+	eventually(t, "the events to say what was taken back", 20*time.Second, func() bool {
+		events = b.ssh("events -n 0").out
+		return strings.Contains(events, "network.rolled-back")
+	})
+	if !strings.Contains(events, "admin from 10.0.2.2 by ipmi") {
+		t.Errorf("the events do not say whose change it was:\n%s", events)
 	}
 }
