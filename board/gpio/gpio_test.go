@@ -186,44 +186,47 @@ func TestWatchEnds(t *testing.T) {
 
 // Many edges and watches at once: each is told an alternation that ends right.
 func TestWatchMany(t *testing.T) {
-	l := newFakeLine()
-	in, err := newInput("x", l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const watches, edges = 8, 1001
-	var all, begun sync.WaitGroup
-	begun.Add(watches)
-	for range watches {
-		all.Go(func() {
-			var got []bool
-			err := in.Watch(t.Context(), func(active bool) {
-				if got = append(got, active); len(got) == 1 {
-					begun.Done()
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLine()
+		in, err := newInput("x", l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const watches, edges = 8, 1001
+		var all, begun sync.WaitGroup
+		begun.Add(watches)
+		for range watches {
+			all.Go(func() {
+				var got []bool
+				err := in.Watch(t.Context(), func(active bool) {
+					if got = append(got, active); len(got) == 1 {
+						begun.Done()
+					}
+				})
+				if !errors.Is(err, unix.ENODEV) {
+					t.Errorf("got %v, want %v", err, unix.ENODEV)
+				}
+				for i := range got[1:] {
+					if got[i] == got[i+1] {
+						t.Errorf("told %v twice", got[i])
+					}
+				}
+				if !got[len(got)-1] {
+					t.Error("the last level told is false")
 				}
 			})
-			if !errors.Is(err, unix.ENODEV) {
-				t.Errorf("got %v, want %v", err, unix.ENODEV)
-			}
-			for i := range got[1:] {
-				if got[i] == got[i+1] {
-					t.Errorf("told %v twice", got[i])
-				}
-			}
-			if !got[len(got)-1] {
-				t.Error("the last level told is false")
-			}
-		})
-	}
-	begun.Wait()
-	for i := range edges {
-		l.change(i%2 == 0, i%2 == 0)
-	}
-	l.unplug(unix.ENODEV)
-	all.Wait()
-	if err := in.Close(); err != nil {
-		t.Error(err)
-	}
+		}
+		begun.Wait()
+		for i := range edges {
+			l.change(i%2 == 0, i%2 == 0)
+		}
+		synctest.Wait() // what is queued when a line fails is lost
+		l.unplug(unix.ENODEV)
+		all.Wait()
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func wires(chip string) board.Wires {
