@@ -304,7 +304,7 @@ func TestDHCP(t *testing.T) {
 		return
 	}
 	l := newLab(t)
-	stopServer := l.dnsmasq(l.pool("--dhcp-option=option:mtu,1400", "--dhcp-authoritative",
+	stopServer := l.dnsmasq(l.pool("--dhcp-option=option:mtu,1400", "--dhcp-option=option:ntp-server,10.77.0.3", "--dhcp-authoritative",
 		"--dhcp-option=121,10.99.0.0/16,10.77.0.7,10.98.0.0/16,0.0.0.0,0.0.0.0/0,10.77.0.1")...)
 	start := time.Now()
 	m, stop := l.run(v4only())
@@ -319,6 +319,9 @@ func TestDHCP(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(l.dir, "resolv.conf")); err != nil || string(b) != "nameserver 10.77.0.1\n" {
 		t.Errorf("got resolv.conf %q, %v", b, err)
+	}
+	if got, want := m.State().NTP, []netip.Addr{netip.MustParseAddr("10.77.0.3")}; !slices.Equal(got, want) {
+		t.Errorf("got time servers %v, want %v", got, want)
 	}
 	if s := m.State(); s.MTU != 1400 && m.State().MTU != 1400 {
 		l.until("the MTU", time.Second, func() bool { return m.State().MTU == 1400 })

@@ -25,6 +25,8 @@ const (
 	infinite = 0xffffffff * time.Second
 	// maxRoutes is how many classless static routes are taken.
 	maxRoutes = 32
+	// maxNTP is how many time servers are taken.
+	maxNTP = 4
 	// minMTU is IPv6's (RFC 8200 section 5): below it the kernel would turn
 	// IPv6 off. maxMTU is that of jumbo frames.
 	minMTU, maxMTU = 1280, 9216
@@ -37,7 +39,8 @@ type terms struct {
 	gateway  netip.Addr // zero: none
 	routes   []route    // the default route not among them
 	dns      []netip.Addr
-	mtu      int // 0: not told
+	ntp      []netip.Addr // time servers
+	mtu      int          // 0: not told
 	duration time.Duration
 	t1, t2   time.Duration // since the grant
 }
@@ -91,17 +94,25 @@ func parseTerms(m *dhcpv4.DHCPv4) (terms, error) {
 			}
 		}
 	}
-	for _, a := range addresses(m.Options.Get(dhcpv4.OptionDomainNameServer)) {
-		if len(t.dns) < maxDNS && usable(a) && !a.IsLoopback() && !slices.Contains(t.dns, a) {
-			t.dns = append(t.dns, a)
-		}
-	}
+	t.dns = servers(addresses(m.Options.Get(dhcpv4.OptionDomainNameServer)), maxDNS)
+	t.ntp = servers(addresses(m.Options.Get(dhcpv4.OptionNTPServers)), maxNTP)
 	if b := m.Options.Get(dhcpv4.OptionInterfaceMTU); len(b) == 2 {
 		if mtu := int(binary.BigEndian.Uint16(b)); mtu >= minMTU && mtu <= maxMTU {
 			t.mtu = mtu
 		}
 	}
 	return t, nil
+}
+
+// servers takes the first of a list that can be servers, each once.
+func servers(list []netip.Addr, most int) []netip.Addr {
+	var found []netip.Addr
+	for _, a := range list {
+		if len(found) < most && a.Is4() && usable(a) && !a.IsLoopback() && !slices.Contains(found, a) {
+			found = append(found, a)
+		}
+	}
+	return found
 }
 
 // checkGranted says why a server cannot grant p.
@@ -237,6 +248,7 @@ type leaseFile struct {
 	GatewayMAC string       `json:"gateway_mac,omitempty"`
 	Routes     []routeFile  `json:"routes,omitempty"`
 	DNS        []netip.Addr `json:"dns,omitempty"`
+	NTP        []netip.Addr `json:"ntp,omitempty"`
 	MTU        int          `json:"mtu,omitempty"`
 	// Seconds since the grant; 0xffffffff: for ever.
 	Duration uint32 `json:"duration"`
@@ -272,7 +284,7 @@ func encodeLease(l *lease, mac net.HardwareAddr, vlan int, c clock) ([]byte, err
 	f := leaseFile{
 		Version: leaseVersion, MAC: mac.String(), VLAN: vlan,
 		Address: l.address, Server: l.server, Gateway: l.gateway, GatewayMAC: l.gatewayMAC.String(),
-		DNS: l.dns, MTU: l.mtu,
+		DNS: l.dns, NTP: l.ntp, MTU: l.mtu,
 		Duration: uint32(l.duration / time.Second), T1: uint32(l.t1 / time.Second), T2: uint32(l.t2 / time.Second),
 		Granted: c.now.Add(-age).Round(0).UTC(), Boot: c.boot, Uptime: c.up - age,
 	}
@@ -343,11 +355,7 @@ func decodeLease(b []byte, mac net.HardwareAddr, vlan int, c clock) (*lease, err
 			l.routes = append(l.routes, route{r.To, r.Gateway})
 		}
 	}
-	for _, a := range f.DNS {
-		if len(l.dns) < maxDNS && a.Is4() && usable(a) && !a.IsLoopback() {
-			l.dns = append(l.dns, a)
-		}
-	}
+	l.dns, l.ntp = servers(f.DNS, maxDNS), servers(f.NTP, maxNTP)
 	if f.MTU >= minMTU && f.MTU <= maxMTU {
 		l.mtu = f.MTU
 	}

@@ -100,6 +100,11 @@ func TestParseTerms(t *testing.T) {
 			with(func(w *terms) {
 				w.dns = []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.4"), netip.MustParseAddr("192.0.2.5")}
 			}), ""},
+		{"many time servers", []dhcpv4.Modifier{raw(dhcpv4.OptionNTPServers, bytes.Repeat([]byte{0, 0, 0, 0, 192, 0, 2, 3, 127, 0, 0, 1, 192, 0, 2, 4}, 9)...)},
+			with(func(w *terms) {
+				w.ntp = []netip.Addr{netip.MustParseAddr("192.0.2.3"), netip.MustParseAddr("192.0.2.4")}
+			}), ""},
+		{"half a time server", []dhcpv4.Modifier{raw(dhcpv4.OptionNTPServers, 192, 0, 2)}, with(func(w *terms) { w.ntp = nil }), ""},
 		{"MTU", []dhcpv4.Modifier{raw(dhcpv4.OptionInterfaceMTU, 0x23, 0x28)}, with(func(w *terms) { w.mtu = 9000 }), ""},
 		{"MTU 68", []dhcpv4.Modifier{raw(dhcpv4.OptionInterfaceMTU, 0, 68)}, with(func(*terms) {}), ""},
 		{"MTU 65535", []dhcpv4.Modifier{raw(dhcpv4.OptionInterfaceMTU, 255, 255)}, with(func(*terms) {}), ""},
@@ -147,7 +152,7 @@ func TestManyRoutes(t *testing.T) {
 func TestLeaseFile(t *testing.T) {
 	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	l := &lease{terms: usual(), granted: start, gatewayMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, confirmed: true}
-	l.mtu = 1400
+	l.mtu, l.ntp = 1400, []netip.Addr{netip.MustParseAddr("192.0.2.3")}
 	l.routes = []route{{netip.MustParsePrefix("10.9.0.0/16"), netip.MustParseAddr("192.0.2.7")}, {netip.MustParsePrefix("10.8.0.0/16"), netip.Addr{}}}
 	b, err := encodeLease(l, own(), 0, clock{start.Add(time.Minute), "one", 10 * time.Minute})
 	if err != nil {

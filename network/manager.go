@@ -80,6 +80,8 @@ type State struct {
 	Addresses []Address
 	Gateways  []netip.Addr
 	DNS       []netip.Addr
+	// NTP are the time servers that DHCP tells.
+	NTP []netip.Addr
 	// Server granted the DHCP lease; zero without one.
 	Server netip.Addr
 }
@@ -152,7 +154,7 @@ func (m *Manager) State() State {
 	defer m.mu.Unlock()
 	s := m.state
 	s.MAC = slices.Clone(s.MAC)
-	s.Addresses, s.Gateways, s.DNS = slices.Clone(s.Addresses), slices.Clone(s.Gateways), slices.Clone(s.DNS)
+	s.Addresses, s.Gateways, s.DNS, s.NTP = slices.Clone(s.Addresses), slices.Clone(s.Gateways), slices.Clone(s.DNS), slices.Clone(s.NTP)
 	return s
 }
 
@@ -619,7 +621,7 @@ func (r *runner) store() {
 
 func sameLease(a, b *lease) bool {
 	return a.address == b.address && a.server == b.server && a.gateway == b.gateway && a.mtu == b.mtu && a.duration == b.duration &&
-		a.t1 == b.t1 && a.t2 == b.t2 && slices.Equal(a.routes, b.routes) && slices.Equal(a.dns, b.dns) && a.gatewayMAC.String() == b.gatewayMAC.String()
+		a.t1 == b.t1 && a.t2 == b.t2 && slices.Equal(a.routes, b.routes) && slices.Equal(a.dns, b.dns) && slices.Equal(a.ntp, b.ntp) && a.gatewayMAC.String() == b.gatewayMAC.String()
 }
 
 // A conflictNews says that another machine claims an address.

@@ -241,6 +241,9 @@ func (r *runner) resolvConf() error {
 // addresses that came and went.
 func (r *runner) show(have []address, routes []kernelRoute) {
 	s := State{Interface: r.link.name, VLAN: r.link.vlan.id, MAC: r.link.mac, MTU: r.link.mtu, Carrier: r.link.carrier, DNS: r.dns()}
+	if r.lease != nil {
+		s.NTP = r.lease.ntp
+	}
 	now := time.Now()
 	shown := map[netip.Prefix]string{}
 	for _, h := range have {
