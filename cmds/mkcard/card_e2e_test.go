@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/image/sdcard"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 // budget is how large kernel, initramfs and device trees of a slot may be.

@@ -1,10 +1,11 @@
 // Mkcard makes the image of a card, with what it needs that is not there yet,
-// and writes it to a card.
+// and writes it to a card. It also makes bundles, by which boards are updated.
 package main
 
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
@@ -38,6 +39,7 @@ func main() {
 // options are the command line.
 type options struct {
 	file, device, settings, only, image string
+	bundle, key, newKey                 string
 	yes                                 bool
 }
 
@@ -49,21 +51,31 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	f.StringVar(&o.settings, "bmc", "", "settings `file` (bmc.json) that the card gets")
 	f.StringVar(&o.only, "only", "", "build no card, only its `part` kernel or initramfs")
 	f.StringVar(&o.image, "image", "", "with -device: build nothing, write the image in this `file`")
+	f.StringVar(&o.bundle, "bundle", "", "`file` for an update of the same contents, signed with -key")
+	f.StringVar(&o.key, "key", "", "private key `file` (Ed25519, PEM) that signs the -bundle")
+	f.StringVar(&o.newKey, "newkey", "", "make a private key in this `file`, print what boards are to trust, and do nothing else")
 	f.BoolVar(&o.yes, "yes", false, "write to the device without asking")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	card := o.file != "" || o.device != ""
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case o.newKey != "" && o != (options{newKey: o.newKey}):
+		return o, errors.New("-newkey makes a key and nothing else: it goes with no other flag")
+	case (o.bundle == "") != (o.key == ""):
+		return o, errors.New("a bundle has to be signed: want both -bundle FILE and -key FILE")
 	case o.only != "" && o.only != "kernel" && o.only != "initramfs":
 		return o, fmt.Errorf("-only %q: want kernel or initramfs", o.only)
-	case o.only != "" && (o.file != "" || o.device != "" || o.settings != ""):
+	case o.only != "" && (card || o.settings != "" || o.bundle != ""):
 		return o, errors.New("-only makes no card: it goes with no other flag")
-	case o.image != "" && (o.device == "" || o.file != "" || o.settings != "" || o.only != ""):
+	case o.image != "" && (o.device == "" || o.file != "" || o.settings != "" || o.only != "" || o.bundle != ""):
 		return o, errors.New("-image is written to a -device as it is: it goes with no other flag")
-	case o.only == "" && o.file == "" && o.device == "":
-		return o, errors.New("nothing to do: want -o FILE, -device /dev/sdX or both (-h explains)")
+	case o.settings != "" && !card:
+		return o, errors.New("settings go onto a card, not into a bundle: -bmc wants -o or -device")
+	case o.only == "" && !card && o.bundle == "" && o.newKey == "":
+		return o, errors.New("nothing to do: want -o FILE, -device /dev/sdX, -bundle FILE or several (-h explains)")
 	}
 	return o, nil
 }
@@ -73,6 +85,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
+	}
+	if o.newKey != "" {
+		return makeKey(o.newKey, stdout)
 	}
 	cache, err := cacheDir()
 	if err != nil {
@@ -119,9 +134,24 @@ func makeCard(ctx context.Context, o options, p parts, disks flash.System, cache
 			return err
 		}
 	}
+	var key ed25519.PrivateKey
+	if o.key != "" {
+		var err error
+		if key, err = readKey(o.key); err != nil {
+			return err
+		}
+	}
 	contents, err := p.contents(ctx)
 	if err != nil {
 		return err
+	}
+	if o.bundle != "" {
+		if err := makeBundle(o.bundle, contents, key, stdout); err != nil {
+			return err
+		}
+	}
+	if o.file == "" && o.device == "" {
+		return nil
 	}
 	contents.Settings = settings
 	file := o.file

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/image/flash"
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/image/sdcard"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 func TestParse(t *testing.T) {
@@ -32,6 +32,13 @@ func TestParse(t *testing.T) {
 		{"-image x.img -o y.img -device /dev/sdX", options{}, "-image"},
 		{"-only card", options{}, `-only "card"`},
 		{"-only kernel -o x.img", options{}, "no other flag"},
+		{"-bundle x.bundle -key k.pem", options{bundle: "x.bundle", key: "k.pem"}, ""},
+		{"-o x.img -bundle x.bundle -key k.pem", options{file: "x.img", bundle: "x.bundle", key: "k.pem"}, ""},
+		{"-bundle x.bundle", options{}, "-key"},
+		{"-o x.img -key k.pem", options{}, "-bundle"},
+		{"-bundle x.bundle -key k.pem -bmc bmc.json", options{}, "onto a card"},
+		{"-newkey k.pem", options{newKey: "k.pem"}, ""},
+		{"-newkey k.pem -o x.img", options{}, "no other flag"},
 		{"x.img", options{}, `unexpected argument "x.img"`},
 	} {
 		o, err := parse(strings.Fields(tt.args), io.Discard)

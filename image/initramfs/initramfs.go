@@ -19,8 +19,8 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/image/cache"
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/internal/progress"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 // Options say what goes into an initramfs.

@@ -22,8 +22,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/internal/progress"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 const (

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/image/cache"
-	"github.com/nitrino/nitrino/image/manifest"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 const (

@@ -12,9 +12,9 @@ import (
 
 	"github.com/diskfs/go-diskfs/partition/mbr"
 
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/internal/card"
 	"github.com/nitrino/nitrino/internal/fat"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 // A SlotError says what is wrong with a slot.

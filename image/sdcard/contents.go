@@ -1,15 +1,19 @@
 package sdcard
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/update"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 // Contents are what a card is made from.
@@ -38,6 +42,9 @@ type File struct {
 	Component string // the part it belongs to; "" in the boot partition
 	Data      []byte
 }
+
+// arch is what the firmware's, the kernel's and our own files are built for.
+const arch = "arm64"
 
 // Own is the component of the files that this package writes itself.
 const Own = "nitrino"
@@ -162,7 +169,7 @@ func (c *Contents) manifest() ([]byte, error) {
 		}
 	}
 	m := manifest.Manifest{
-		Format: manifest.Format, Version: c.Version, Revision: c.Revision, Cmdline: words,
+		Format: manifest.Format, Version: c.Version, Revision: c.Revision, Arch: arch, Cmdline: words,
 		Components: slices.Clone(c.Components),
 	}
 	own := sha256.New()
@@ -183,6 +190,20 @@ func (c *Contents) manifest() ([]byte, error) {
 		})
 	}
 	return m.Encode()
+}
+
+// WriteBundle writes the bundle (package update) that makes a slot of these
+// contents, signed with the keys.
+func (c *Contents) WriteBundle(w io.Writer, keys ...ed25519.PrivateKey) error {
+	text, err := c.manifest()
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{}
+	for _, f := range c.listed() {
+		files[f.Name] = f.Data
+	}
+	return update.Write(w, text, func(name string) (io.Reader, error) { return bytes.NewReader(files[name]), nil }, keys...)
 }
 
 // Hash is the SHA-256 of data as a manifest has it.

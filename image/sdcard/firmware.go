@@ -15,7 +15,7 @@ import (
 	// read from the module's folder when a card is made, and are in no program.
 	_ "github.com/gokrazy/firmware"
 
-	"github.com/nitrino/nitrino/image/manifest"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nitrino/nitrino/image/manifest"
 	"github.com/nitrino/nitrino/internal/card"
+	"github.com/nitrino/nitrino/update/manifest"
 )
 
 // noise is data without zeros' regularity, the same each time.

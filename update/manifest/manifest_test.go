@@ -9,7 +9,7 @@ import (
 func example() *Manifest {
 	hash := strings.Repeat("0123456789abcdef", 4)
 	return &Manifest{
-		Format: Format, Version: "0.1.0", Revision: "abc", Cmdline: "console=null quiet",
+		Format: Format, Version: "0.1.0", Revision: "abc", Arch: "arm64", Cmdline: "console=null quiet",
 		Components: []Component{{"kernel", "6.12.1", "linux-source-6.12", hash}},
 		Files: []File{
 			{"kernel8.img", "kernel", 7, hash},
@@ -43,6 +43,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a field twice", `"revision"`, `"version":"2","revision"`, "duplicate"},
 		{"another format", `"format": 1`, `"format": 2`, "format 2, want 1"},
 		{"no version", `"0.1.0"`, `""`, "no version"},
+		{"no architecture", `"arm64"`, `""`, "no arch"},
 		{"a command line of two lines", `null quiet`, `null\nquiet`, "one line"},
 		{"a way out", `overlays/a.dtbo`, `../a.dtbo`, "not a path"},
 		{"an absolute path", `overlays/a.dtbo`, `/a.dtbo`, "not a path"},
@@ -84,7 +85,7 @@ func FuzzParse(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
-	f.Add([]byte(`{"format":1,"version":"1"}`))
+	f.Add([]byte(`{"format":1,"version":"1","arch":"arm64"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		m, err := Parse(text)
 		if err != nil {

@@ -1,6 +1,6 @@
-// Package manifest says what a slot of a card is made of: the components, with
-// where they come from, and every file with its hash, so that a damaged slot is
-// found and what runs can be named.
+// Package manifest says what a slot of a card, or the bundle that is to fill one,
+// is made of: the components, with where they come from, and every file with its
+// hash, so that a damaged slot is found and what runs can be named.
 package manifest
 
 import (
@@ -28,6 +28,8 @@ type Manifest struct {
 	// Version is nitrino's, Revision the commit it was built from.
 	Version  string `json:"version"`
 	Revision string `json:"revision"`
+	// Arch is the processor's architecture by Go's name: "arm64".
+	Arch string `json:"arch"`
 	// Cmdline are the words of the kernel's command line. The slot's file has
 	// these and behind them the words that name the slot, and is therefore not
 	// among Files.
@@ -87,6 +89,8 @@ func (m *Manifest) check() error {
 		return fmt.Errorf("format %d, want %d", m.Format, Format)
 	case m.Version == "":
 		return errors.New("no version")
+	case m.Arch == "":
+		return errors.New("no arch")
 	case strings.ContainsAny(m.Cmdline, "\n\r\x00"):
 		return errors.New("cmdline is more than one line")
 	}
