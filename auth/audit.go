@@ -23,9 +23,10 @@ const (
 // auth.failed, auth.locked, auth.unlocked, auth.flood, auth.privilege,
 // auth.user-created, auth.user-deleted, auth.user-renamed, auth.user-enabled,
 // auth.user-disabled, auth.role-changed, auth.password-changed,
+// auth.password-change-required, auth.password-change-waived,
 // auth.keys-changed, auth.ipmi-secret-changed, auth.ipmi-secret-removed,
-// auth.ipmi-secret-lost, auth.ipmi-access-changed, auth.change-refused and
-// auth.user-damaged.
+// auth.ipmi-secret-lost, auth.ipmi-access-changed, auth.change-refused,
+// auth.user-damaged, and those of a Certificate.
 type Report struct {
 	Kind    string
 	Level   Level

@@ -69,6 +69,10 @@ type User struct {
 	IPMIAccess IPMIAccess
 	// Keys are the SSH public keys, as authorized_keys lines.
 	Keys []string
+	// PasswordChangeRequired: the user is to choose another password before
+	// anything else (DSP0266, Password change required). It is for the front-ends to
+	// hold the user to; IPMI, which knows another secret, does not.
+	PasswordChangeRequired bool
 	// IPMIVersion changes when the IPMI secret, the name, the role, Enabled or
 	// what of IPMIAccess a session rests on does: an IPMI session that began
 	// under another one is to end.

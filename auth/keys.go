@@ -1,26 +1,17 @@
 package auth
 
 import (
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -29,36 +20,14 @@ import (
 
 // The files of the board's own keys, each with mode 0600.
 const (
-	tlsFile  = "tls.pem" // certificate and key together: one rename, no mismatch
+	tlsFile  = "tls.pem"     // certificate and key together: one rename, no mismatch
+	nextFile = "tls.csr.key" // the key whose certificate has been asked for
 	sshFile  = "ssh_host_ed25519_key"
 	sealFile = "seal.key"
 )
 
-// The life of a self-made certificate. The board has no clock of its own: it
-// may make the certificate long before it learns the time, and must not lose
-// it then. 2049 is the last year that RFC 5280 section 4.1.2.5 writes in the
-// form that every client reads.
-var (
-	certificateFrom = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-	certificateTo   = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
-)
-
-// TLSCertificate returns the certificate in dir; where there is none it makes
-// one: ECDSA P-256, self-signed, for the board's host name, localhost,
-// 127.0.0.1, ::1 and the given names or addresses. It is made once: other names
-// later change nothing, since clients have pinned it. The owner may put another
-// (chain first, then key, PEM) in its place. A damaged file is renamed to
-// "….bad" and replaced, and report is told in a sentence for people. now only
-// matters if it is before the fixed date that certificates begin with.
-func TLSCertificate(dir string, names []string, now time.Time, report func(message string)) (tls.Certificate, error) {
-	return keptOrMade(filepath.Join(dir, tlsFile),
-		func(data []byte) (tls.Certificate, error) { return tls.X509KeyPair(data, data) },
-		func() ([]byte, error) { return makeCertificate(names, now) },
-		"HTTPS has a new self-made certificate", report)
-}
-
 // SSHHostKey returns the Ed25519 host key in dir (OpenSSH's format), made at the
-// first call. A damaged file is treated as TLSCertificate's.
+// first call. A damaged file is treated as OpenCertificate's.
 func SSHHostKey(dir string, report func(message string)) (ssh.Signer, error) {
 	return keptOrMade(filepath.Join(dir, sshFile), ssh.ParsePrivateKey, func() ([]byte, error) {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
@@ -76,7 +45,7 @@ func SSHHostKey(dir string, report func(message string)) (ssh.Signer, error) {
 // SealKey returns the key for Options.SealKey: 32 random bytes kept in dir, made
 // at the first call, mixed by HKDF-SHA-256 (RFC 5869) with the board's serial
 // number, so that a card read elsewhere does not open the secrets without the
-// number of its board. A damaged file is treated as TLSCertificate's; the
+// number of its board. A damaged file is treated as OpenCertificate's; the
 // secrets sealed with it are lost then.
 func SealKey(dir string, boardSerial string, report func(message string)) ([32]byte, error) {
 	key, err := keptOrMade(filepath.Join(dir, sealFile),
@@ -98,6 +67,28 @@ func SealKey(dir string, boardSerial string, report func(message string)) ([32]b
 	return [32]byte(mixed), nil
 }
 
+// RemoveKeys removes the board's keys from dir, those of the past too, so that it
+// gets others at its next start: the seal key, which the users' IPMI secrets hang
+// on, only where seal says so.
+func RemoveKeys(dir string, seal bool) error {
+	files := []string{tlsFile, nextFile, sshFile}
+	if seal {
+		files = append(files, sealFile)
+	}
+	var errs []error
+	for _, name := range files {
+		for _, path := range []string{filepath.Join(dir, name), filepath.Join(dir, name+badSuffix)} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, fmt.Errorf("key: %w", err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// badSuffix is what a damaged file's name ends with once it is set aside.
+const badSuffix = ".bad"
+
 // keptOrMade reads a key file; where it is not there, or parse refuses it, it
 // makes a new one, which is on the disk before it is used. A file that cannot
 // be read at all is an error: a card that fails to read must not cost the
@@ -115,7 +106,7 @@ func keptOrMade[T any](path string, parse func([]byte) (T, error), create func()
 			}
 			return v, nil
 		}
-		if err := os.Rename(path, path+".bad"); err != nil {
+		if err := os.Rename(path, path+badSuffix); err != nil {
 			return none, fmt.Errorf("setting a damaged key aside: %w", err)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
@@ -153,60 +144,6 @@ func keepPrivate(path string) error {
 		return fmt.Errorf("key: %w", err)
 	}
 	return nil
-}
-
-func makeCertificate(names []string, now time.Time) ([]byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	from := certificateFrom
-	if now.Before(from) {
-		from = now.Add(-24 * time.Hour)
-	}
-	template := &x509.Certificate{
-		SerialNumber:          new(big.Int).SetBytes(randomBytes(16)),
-		NotBefore:             from,
-		NotAfter:              certificateTo,
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true,
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	hostname, err := os.Hostname()
-	if err == nil && isHostName(hostname) {
-		template.DNSNames = append(template.DNSNames, hostname)
-	}
-	template.DNSNames = append(template.DNSNames, "localhost")
-	for _, name := range names {
-		if ip := net.ParseIP(name); ip != nil {
-			if !slices.ContainsFunc(template.IPAddresses, ip.Equal) {
-				template.IPAddresses = append(template.IPAddresses, ip)
-			}
-			continue
-		}
-		if !isHostName(name) {
-			return nil, fmt.Errorf("%w: %q is no host name or address", ErrInvalid, name)
-		}
-		if !slices.Contains(template.DNSNames, name) {
-			template.DNSNames = append(template.DNSNames, name)
-		}
-	}
-	// The name is for people; clients look at the alternative names only
-	// (RFC 9525). 64 is RFC 5280's upper bound for it.
-	first := slices.Concat(names, template.DNSNames)[0]
-	template.Subject = pkix.Name{CommonName: first[:min(len(first), 64)]}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, err
-	}
-	return slices.Concat(
-		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})), nil
 }
 
 // isHostName is RFC 1123 section 2.1: labels of letters, digits and hyphens.

@@ -2,10 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io/fs"
 	"os"
@@ -17,78 +13,9 @@ import (
 
 var now = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
+func clock() time.Time { return now }
+
 func noReport(string) {}
-
-func TestTLSCertificate(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "keys")
-	made, err := TLSCertificate(dir, []string{"bmc-7.example", "192.0.2.9", "localhost", "::1"}, now, noReport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(made.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if key, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P256() {
-		t.Errorf("got key %T, want ECDSA P-256", leaf.PublicKey)
-	}
-	if len(leaf.IPAddresses) != 3 || leaf.Subject.CommonName != "bmc-7.example" || leaf.SerialNumber.Sign() <= 0 {
-		t.Errorf("got addresses %v, subject %v, serial %v", leaf.IPAddresses, leaf.Subject, leaf.SerialNumber)
-	}
-	names := []string{"bmc-7.example", "192.0.2.9", "localhost", "127.0.0.1", "::1"}
-	if h, err := os.Hostname(); err == nil && isHostName(h) {
-		names = append(names, h)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(leaf)
-	for _, name := range names {
-		for _, at := range []time.Time{time.Date(2020, 1, 2, 0, 0, 0, 0, time.UTC), now, now.AddDate(20, 0, 0)} {
-			if _, err := leaf.Verify(x509.VerifyOptions{DNSName: name, Roots: roots, CurrentTime: at}); err != nil {
-				t.Errorf("%s in %d: %v", name, at.Year(), err)
-			}
-		}
-	}
-	again, err := TLSCertificate(dir, []string{"other"}, now.AddDate(50, 0, 0), noReport)
-	if err != nil || !bytes.Equal(again.Certificate[0], made.Certificate[0]) {
-		t.Errorf("second call: %v, or another certificate", err)
-	}
-	if err := handshake(again, roots); err != nil {
-		t.Errorf("handshake: %v", err)
-	}
-}
-
-func handshake(c tls.Certificate, roots *x509.CertPool) error {
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{c}})
-	if err != nil {
-		return err
-	}
-	served := make(chan error, 1)
-	go func() {
-		conn, err := l.Accept()
-		if err == nil {
-			err = errors.Join(conn.(*tls.Conn).Handshake(), conn.Close())
-		}
-		served <- err
-	}()
-	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots})
-	if err == nil {
-		err = conn.Close()
-	}
-	return errors.Join(err, l.Close(), <-served)
-}
-
-func TestCertificateBeforeTime(t *testing.T) {
-	c, err := TLSCertificate(t.TempDir(), nil, time.Unix(3600, 0), noReport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !c.Leaf.NotBefore.Before(time.Unix(3600, 0)) {
-		t.Errorf("begins %v, after now", c.Leaf.NotBefore)
-	}
-	if _, err := TLSCertificate(t.TempDir(), []string{"no name"}, now, noReport); !errors.Is(err, ErrInvalid) {
-		t.Errorf("bad name: got %v, want %v", err, ErrInvalid)
-	}
-}
 
 func TestIsHostName(t *testing.T) {
 	for name, want := range map[string]bool{
@@ -109,11 +36,11 @@ func TestKeyFiles(t *testing.T) {
 		load func(dir string, report func(string)) (string, error)
 	}{
 		{tlsFile, func(dir string, report func(string)) (string, error) {
-			c, err := TLSCertificate(dir, nil, now, report)
+			c, err := OpenCertificate(dir, nil, clock, func(r Report) { report(r.Message) })
 			if err != nil {
 				return "", err
 			}
-			return string(c.Certificate[0]), nil
+			return c.PEM(), nil
 		}},
 		{sshFile, func(dir string, report func(string)) (string, error) {
 			s, err := SSHHostKey(dir, report)

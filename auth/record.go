@@ -46,6 +46,8 @@ type record struct {
 	SecretSize int        `json:"ipmi_size,omitempty"` // User.IPMISecretSize
 	Access     IPMIAccess `json:"ipmi_access,omitzero"`
 
+	ChangeRequired bool `json:"change_required,omitempty"` // User.PasswordChangeRequired
+
 	hash    phc               // of Password
 	digests [MaxKeys][32]byte // of Keys
 	secret  [MaxIPMISecret]byte
@@ -58,7 +60,8 @@ type record struct {
 func (r *record) user() User {
 	return User{Name: r.Name, Role: r.Role, Enabled: r.Enabled, Number: r.Number,
 		IPMI: r.opened, IPMISecretSize: r.SecretSize, IPMIAccess: r.Access,
-		Keys: slices.Clone(r.Keys), IPMIVersion: r.ipmiVersion, version: r.version}
+		Keys: slices.Clone(r.Keys), PasswordChangeRequired: r.ChangeRequired,
+		IPMIVersion: r.ipmiVersion, version: r.version}
 }
 
 // decodeRecord reads a stored user. Fields it does not know are left out, not

@@ -3,7 +3,6 @@ package auth
 import (
 	"cmp"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -93,7 +92,8 @@ func (s *sessions) sweepLocked(now time.Time) {
 // newcomer) loses the one idle for longest: so MaxSessions/MaxUsers of each
 // user are safe from all others.
 func (a *Auth) NewSession(u User, t Attempt) (Session, string, error) {
-	token := base64.RawURLEncoding.EncodeToString(randomBytes(32))
+	// Redfish's validator takes a token that is hexadecimal for a random one.
+	token := hex.EncodeToString(randomBytes(32))
 	s := a.sessions
 	s.mu.Lock()
 	defer s.mu.Unlock()

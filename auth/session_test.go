@@ -26,13 +26,13 @@ func TestSession(t *testing.T) {
 	inBubble(t, func(t *testing.T, b *bench) {
 		s, token := b.session("bob")
 		_, other := b.session("root")
-		if len(token) != 43 || token == other || len(s.ID) != 32 || s.User != "bob" || s.Role != Operator || s.Source != here || s.Via != "redfish" {
+		if len(token) != 64 || token == other || len(s.ID) != 32 || s.User != "bob" || s.Role != Operator || s.Source != here || s.Via != "redfish" {
 			t.Errorf("got %+v, token %q", s, token)
 		}
 		if got, u, ok := b.Session(token); !ok || got.ID != s.ID || u.Name != "bob" || u.Role != Operator {
 			t.Errorf("got %+v, %+v, %v", got, u, ok)
 		}
-		for _, wrong := range []string{"", token[:42], token + "A", s.ID, "AAAA"} {
+		for _, wrong := range []string{"", token[:63], token + "a", s.ID, "AAAA"} {
 			if _, _, ok := b.Session(wrong); ok {
 				t.Errorf("token %q is taken", wrong)
 			}

@@ -61,7 +61,7 @@ func (a *Auth) Create(u User, password string, by Attempt) error {
 // newRecord makes the record of a new user, without an IPMI secret.
 func (a *Auth) newRecord(u User, password string, by Attempt) (*record, error) {
 	r := &record{Name: u.Name, Role: u.Role, Enabled: u.Enabled, Keys: slices.Clone(u.Keys),
-		Number: u.Number, Access: u.IPMIAccess}
+		Number: u.Number, Access: u.IPMIAccess, ChangeRequired: u.PasswordChangeRequired}
 	if err := r.derive(); err != nil {
 		return nil, err
 	}
@@ -155,10 +155,18 @@ func (a *Auth) SetEnabled(name string, enabled bool, by Attempt) error {
 }
 
 // SetPassword changes a user's password and ends the sessions. The IPMI secret
-// is another matter: SetIPMISecret.
+// is another matter: SetIPMISecret. It ends PasswordChangeRequired when it is the
+// user's own doing (by.Name); then the password must be another one.
 func (a *Auth) SetPassword(name, password string, by Attempt) error {
-	if a.lookup(name) == nil {
+	old := a.lookup(name)
+	if old == nil {
 		return fmt.Errorf("%w: %s", ErrNotFound, printable(name))
+	}
+	own := by.Name == name
+	if own && old.ChangeRequired {
+		if err := a.differs(old, password, by); err != nil {
+			return err
+		}
 	}
 	hash, err := a.hash(password, by)
 	if err != nil {
@@ -167,6 +175,25 @@ func (a *Auth) SetPassword(name, password string, by Attempt) error {
 	report := Report{Kind: "auth.password-changed", Level: OK, Message: fmt.Sprintf("The password of user %s was changed.", name)}
 	return a.edit(name, report, by, func(r *record) error {
 		r.Password = hash.String()
+		if own {
+			r.ChangeRequired = false
+		}
+		return nil
+	})
+}
+
+// SetPasswordChangeRequired says whether the user is to choose another password;
+// open sessions stay, and learn of it.
+func (a *Auth) SetPasswordChangeRequired(name string, required bool, by Attempt) error {
+	report := Report{Kind: "auth.password-change-waived", Level: OK, Message: fmt.Sprintf("User %s need not change the password any more.", name)}
+	if required {
+		report.Kind, report.Message = "auth.password-change-required", fmt.Sprintf("User %s has to change the password.", name)
+	}
+	return a.edit(name, report, by, func(r *record) error {
+		if r.ChangeRequired == required {
+			return errSame
+		}
+		r.ChangeRequired = required
 		return nil
 	})
 }
@@ -243,6 +270,22 @@ func (a *Auth) hash(password string, by Attempt) (phc, error) {
 	}
 	defer a.gate.leave()
 	return a.hasher.make(password), nil
+}
+
+// differs refuses a password that the user has already. It takes its turn with
+// the logins.
+func (a *Auth) differs(r *record, password string, by Attempt) error {
+	if r.Password == "" || len(password) > MaxPassword {
+		return nil // hash refuses the long one
+	}
+	if err := a.gate.enter(context.Background(), sourceOf(by.Source)); err != nil {
+		return err
+	}
+	defer a.gate.leave()
+	if a.hasher.verify(r.hash, password) {
+		return fmt.Errorf("%w: the new password is the old one", ErrInvalid)
+	}
+	return nil
 }
 
 // edit changes a copy of a user's record.
@@ -343,6 +386,12 @@ func (a *Auth) save(name string, r *record) error {
 		return fmt.Errorf("user %s: %w", name, err)
 	}
 	return nil
+}
+
+// CopyUsers copies the users with all their secrets, which the same seal key
+// opens, from one store to another.
+func CopyUsers(to, from store.Tx) error {
+	return from.Each(userBucket, func(name, raw []byte) error { return to.Put(userBucket, name, raw) })
 }
 
 // administrators counts the enabled ones.

@@ -228,7 +228,7 @@ func (a *attachment) pipe() {
 
 func (a *attachment) mayType() bool {
 	u, ok := a.s.opt.Auth.User(a.user.Name) // the role may have changed meanwhile
-	if ok && u.Enabled && u.Role.AtLeast(auth.Operator) {
+	if ok && u.Enabled && !u.PasswordChangeRequired && u.Role.AtLeast(auth.Operator) {
 		return true
 	}
 	if !a.refused.Swap(true) {

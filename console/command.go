@@ -25,6 +25,8 @@ type row struct {
 	// absent: the wire is not there. The command is not shown, and answers
 	// that it is not supported.
 	absent bool
+	// always: also for who has to change the password before all else.
+	always bool
 	// raw: Ctrl-C is not for the board but part of the command's input.
 	raw bool
 	// words are what the argument number n may be, for completion; nil: it
@@ -89,10 +91,10 @@ func (r *row) usage() string {
 // table is every command. What it says of wires never changes.
 func (s *Server) table() []row {
 	return slices.Concat(s.powerRows(), s.consoleRows(), s.hostRows(), s.userRows(), s.settingsRows(), []row{
-		{name: "whoami", role: auth.ReadOnly, does: "show who you are logged in as", run: whoami},
+		{name: "whoami", always: true, role: auth.ReadOnly, does: "show who you are logged in as", run: whoami},
 		{name: "version", role: auth.ReadOnly, does: "show the board's software version", run: version},
-		{name: "help", args: "[COMMAND]", role: auth.ReadOnly, does: "show the commands, or how to use one", run: help},
-		{name: "exit", role: auth.ReadOnly, does: "leave (so does Ctrl-D)", run: exit},
+		{name: "help", always: true, args: "[COMMAND]", role: auth.ReadOnly, does: "show the commands, or how to use one", run: help},
+		{name: "exit", always: true, role: auth.ReadOnly, does: "leave (so does Ctrl-D)", run: exit},
 	})
 }
 
@@ -177,6 +179,9 @@ func (c *call) dispatch(words []string) error {
 	if slices.Contains(c.args, "--help") {
 		c.args = strings.Fields(c.row.name)
 		return help(c.session.ctx, c)
+	}
+	if u.PasswordChangeRequired && !c.row.always {
+		return errChangeFirst
 	}
 	if err := c.need(c.row.role); err != nil {
 		return err

@@ -23,6 +23,8 @@ const (
 var (
 	errUsage  = errors.New("usage")
 	errDenied = errors.New("your role does not permit this")
+	// errChangeFirst is told to who has to change the password before all else.
+	errChangeFirst = errors.New("you have to change your password first: passwd")
 	// errNotOn is the answer of "power status -q"; it has no words.
 	errNotOn = errors.New("the host is not on")
 	// errExit leaves the shell.
@@ -37,6 +39,7 @@ func exitCode(err error) int {
 	}{
 		{errUsage, badUsage},
 		{errDenied, denied},
+		{errChangeFirst, denied},
 		{auth.ErrDenied, denied},
 		{errors.ErrUnsupported, unsupported},
 		{host.ErrBusy, busy},

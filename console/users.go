@@ -88,7 +88,7 @@ func (s *Server) userRows() []row {
 			return append(names(n), only(n, 1, "list", "add", "delete")...)
 		},
 	}, {
-		name: "passwd", role: auth.ReadOnly, run: passwd, does: "change your own password", more: hidden,
+		name: "passwd", always: true, role: auth.ReadOnly, run: passwd, does: "change your own password", more: hidden,
 	}}
 }
 
