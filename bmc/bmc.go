@@ -4,7 +4,6 @@ package bmc
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/board"
+	"github.com/nitrino/nitrino/clock"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/atomicfile"
 	"github.com/nitrino/nitrino/internal/ipc"
@@ -74,6 +74,7 @@ type BMC struct {
 	// IPMI's LAN channel: who may use it, and its key.
 	channel *lanChannel
 	key     *channelKeys
+	reset   chan struct{} // gets one when Run is to end with ErrReset
 }
 
 // Open opens what is kept in the folder, which one process at a time may do.
@@ -85,12 +86,12 @@ func Open(o Options) (b *BMC, err error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	b = &BMC{opt: o, log: o.Log}
+	b = &BMC{opt: o, log: o.Log, reset: make(chan struct{}, 1)}
 	b.channel = &lanChannel{b: b, wake: make(chan struct{}, 1)}
 	// The store comes first: its lock keeps a second process away from all
 	// that is in the folder.
 	var damage error
-	b.db, damage, err = openStore(filepath.Join(o.Dir, "state.db"), o.Pin)
+	b.db, damage, err = openStore(filepath.Join(o.Dir, stateFile), o.Pin)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +102,9 @@ func Open(o Options) (b *BMC, err error) {
 	}()
 	if err := atomicfile.Clean(o.Dir); err != nil {
 		return nil, fmt.Errorf("leftovers of a crash: %w", err)
+	}
+	if err := b.takeDefaults(); err != nil {
+		return nil, err
 	}
 	if b.Events, err = host.OpenEvents(b.db, o.Log); err != nil {
 		return nil, err
@@ -159,8 +163,8 @@ func (b *BMC) openSettings() (*settings.Store[Settings], error) {
 		Defaults: b.opt.Defaults,
 		Version:  SettingsVersion,
 		Layers: []settings.Layer{
-			{Name: "card", Path: b.opt.Card, ReadOnly: true},
-			{Name: "perm", Path: filepath.Join(b.opt.Dir, "bmc.json")},
+			{Name: cardLayer, Path: b.opt.Card, ReadOnly: true},
+			{Name: permLayer, Path: filepath.Join(b.opt.Dir, permName)},
 		},
 		Changed:  b.changedFile(),
 		LastGood: filepath.Join(b.opt.Dir, LastGoodDir),
@@ -172,8 +176,16 @@ func (b *BMC) openSettings() (*settings.Store[Settings], error) {
 	})
 }
 
+// The files of the settings, and the names of their layers.
+const (
+	cardLayer   = "card"
+	permLayer   = "perm"
+	permName    = "bmc.json"
+	changedName = "changed.json"
+)
+
 // changedFile is where the settings keep what an API changed.
-func (b *BMC) changedFile() string { return filepath.Join(b.opt.Dir, "changed.json") }
+func (b *BMC) changedFile() string { return filepath.Join(b.opt.Dir, changedName) }
 
 // Close ends what Open opened.
 func (b *BMC) Close() error {
@@ -229,6 +241,8 @@ type Run struct {
 	HTTPS, SSH, IPMI int
 	// Network: the board has addresses of its own to manage; nil: others do.
 	Network *Network
+	// Clock: the machine's clock is the board's to set; nil: it is not.
+	Clock *Clock
 	// Disk waits for the next connection to the disk process; nil: there is no
 	// such process.
 	Disk func(context.Context) (*ipc.Conn, error)
@@ -241,7 +255,7 @@ type Run struct {
 
 // keys are the board's own.
 type keys struct {
-	tls tls.Certificate
+	tls *auth.Certificate
 	ssh gossh.Signer
 }
 
@@ -252,7 +266,6 @@ func (b *BMC) Run(ctx context.Context, r Run) error {
 	gen := b.Settings.Generation() // before Get: no change in between is missed
 	now := b.channel.apply(b.Settings.Get())
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	group := supervise.New(b.log, func(s supervise.Report) {
 		severity := host.Warning
 		if s.State == supervise.Running {
@@ -260,7 +273,17 @@ func (b *BMC) Run(ctx context.Context, r Run) error {
 		}
 		b.Events.Add(host.Event{Severity: severity, Kind: "service." + string(s.State), Message: reportText(s)})
 	})
-	err := b.serve(ctx, r, gen, now, group, func() { cancel(ErrReset) })
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel(nil)
+	watch.Go(func() {
+		select {
+		case <-b.reset:
+			cancel(ErrReset)
+		case <-ctx.Done():
+		}
+	})
+	err := b.serve(ctx, r, gen, now, group)
 	limit, done := context.WithTimeout(context.Background(), 15*time.Second)
 	defer done()
 	return errors.Join(err, group.Close(limit))
@@ -268,7 +291,7 @@ func (b *BMC) Run(ctx context.Context, r Run) error {
 
 // serve starts all services in the group, and follows the settings, which were
 // now at gen, until ctx ends.
-func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group *supervise.Group, reset func()) error {
+func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group *supervise.Group) error {
 	// The log is started first, so that it ends last; then the network, which
 	// has to wait for others while the rest is prepared.
 	if err := group.Start("events", b.Events.Run); err != nil {
@@ -290,12 +313,16 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 			return err
 		}
 	}
+	times := b.newClock(r.Clock, now, net)
+	if err := group.Start("clock", times.Run); err != nil {
+		return err
+	}
 	names := []string{now.HostName}
 	if r.Address != "" { // else all, which are not known yet
 		names = append(names, r.Address)
 	}
 	var k keys
-	if k.tls, err = auth.TLSCertificate(b.opt.Dir, names, time.Now(), b.keyDamaged); err != nil {
+	if k.tls, err = auth.OpenCertificate(b.opt.Dir, names, time.Now, b.audit); err != nil {
 		return err
 	}
 	if k.ssh, err = auth.SSHHostKey(b.opt.Dir, b.keyDamaged); err != nil {
@@ -314,7 +341,7 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 	if err != nil {
 		return err
 	}
-	services, err := b.services(h, k, r, net, group, reset)
+	services, err := b.services(h, k, r, net, group)
 	if err != nil {
 		return err
 	}
@@ -334,12 +361,12 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 	}
 	b.Events.Add(host.Event{Kind: "bmc.started", Message: fmt.Sprintf("nitrino %s is up.", b.opt.Version)})
 	r.Ready(at)
-	return b.follow(ctx, gen, now, group, h, net, services, r.SetHostName)
+	return b.follow(ctx, gen, now, group, h, net, times, services, r.SetHostName)
 }
 
 // follow applies each change of the settings since gen, when they were now,
 // until ctx ends.
-func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *supervise.Group, h *host.Host, net *network.Manager, services []*service, setHostName func(string) error) error {
+func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *supervise.Group, h *host.Host, net *network.Manager, times *clock.Clock, services []*service, setHostName func(string) error) error {
 	for {
 		next, err := b.changes(ctx, gen)
 		if errors.Is(context.Cause(ctx), ErrReset) {
@@ -355,6 +382,7 @@ func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *super
 			b.Events.Add(host.Event{Kind: "settings.pending", Message: "The wires or sensors were changed; the change takes effect when the BMC is reset or started again."})
 		}
 		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.giveKeys(now.SSHKeys)}
+		times.Configure(now.Time)
 		if net != nil {
 			errs = append(errs, net.Configure(now.Network, now.HostName))
 		}

@@ -423,6 +423,9 @@ func TestValidate(t *testing.T) {
 		{"SSH idle", func(s *Settings) { s.SSH.IdleTimeout = -1 }, "ssh.idle_timeout"},
 		{"IPMI sessions", func(s *Settings) { s.IPMI.MaxSessions = 1000 }, "ipmi.max_sessions"},
 		{"lockout", func(s *Settings) { s.Lockout.Factor = 99 }, "lockout.factor"},
+		{"a time server", func(s *Settings) { s.Time.Servers = []string{"ok", "a b"} }, "time.servers.1"},
+		{"an update's key", func(s *Settings) { s.Update.Keys = []string{"AAAA"} }, "update.keys.0"},
+		{"too many of them", func(s *Settings) { s.Update.Keys = make([]string, 17) }, "update.keys"},
 	}
 	onBoard := func(w board.Wires) error {
 		for _, n := range w.List() {
@@ -488,51 +491,4 @@ func FuzzSettings(f *testing.F) {
 			t.Errorf("%s = %q was taken and is not valid: %v", path, value, err)
 		}
 	})
-}
-
-// No more connections than there are places; one that closes gives its place
-// to the next.
-func TestLimited(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := limited{inner, make(chan struct{}, 1)}
-	accepted := make(chan net.Conn)
-	go func() {
-		defer close(accepted)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			accepted <- c
-		}
-	}()
-	for range 2 {
-		c, err := net.Dial("tcp", inner.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	first := <-accepted
-	select {
-	case <-accepted:
-		t.Error("a second connection was taken beside the first")
-	case <-time.After(50 * time.Millisecond):
-	}
-	for range 2 { // twice: the place is given back once
-		if err := first.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	}
-	second := <-accepted
-	if got := len(l.places); got != 1 {
-		t.Errorf("places taken: got %d, want 1", got)
-	}
-	if err := errors.Join(second.Close(), inner.Close()); err != nil {
-		t.Error(err)
-	}
-	<-accepted
 }

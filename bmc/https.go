@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
+	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/httplimit"
 	"github.com/nitrino/nitrino/redfish"
 )
 
@@ -27,10 +28,12 @@ func (b *BMC) web(h *host.Host) (http.Handler, error) {
 	return mux, nil
 }
 
-// The limits of a connection: a client that stalls gives its place back.
+// The limits of a connection: a client that stalls gives its place back. Handlers
+// of streams and uploads lift readLimit and answerLimit for themselves, by
+// http.ResponseController.
 const (
 	headerLimit   = 10 * time.Second
-	bodyLimit     = time.Minute
+	readLimit     = 30 * time.Second // header and body
 	answerLimit   = 2 * time.Minute
 	keepAlive     = 2 * time.Minute
 	maxHeader     = 32 << 10
@@ -38,55 +41,45 @@ const (
 	// maxConns is how many connections there may be at once; each costs some
 	// tens of kilobytes.
 	maxConns = 256
+	// The limits of one HTTP/2 connection: requests at once, and bytes that may
+	// be under way to them.
+	maxStreams    = 32
+	streamBuffer  = 256 << 10
+	connectBuffer = 512 << 10
 )
 
-// A limited listener has at most so many connections open at once; further
-// ones wait in the system's queue.
-type limited struct {
-	net.Listener
-	places chan struct{}
-}
-
-// Accept waits for a place, then for a connection. A listener that is closed
-// meanwhile is noticed as soon as there is a place.
-func (l limited) Accept() (net.Conn, error) {
-	l.places <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
+// tlsConfig allows TLS 1.3, and of TLS 1.2 what is as good: keys of the moment,
+// and ciphers that authenticate (RFC 9325 section 4.2).
+func tlsConfig(certificate *auth.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: certificate.Get,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
 	}
-	return &limitedConn{Conn: c, places: l.places}, nil
-}
-
-// limitedConn gives its place back once.
-type limitedConn struct {
-	net.Conn
-	once   sync.Once
-	places chan struct{}
-}
-
-// Close closes the connection.
-func (c *limitedConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() { <-c.places })
-	return err
 }
 
 // serveHTTPS serves l until ctx ends.
-func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, cert tls.Certificate, log *slog.Logger) error {
+func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, certificate *auth.Certificate, log *slog.Logger) error {
+	bounded := httplimit.New(l, maxConns)
 	srv := &http.Server{
-		Handler: h,
-		// A build in the old module mode would make TLS 1.0 the default.
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
-		ReadHeaderTimeout: headerLimit, ReadTimeout: bodyLimit, WriteTimeout: answerLimit, IdleTimeout: keepAlive,
+		Handler:           h,
+		TLSConfig:         tlsConfig(certificate),
+		ReadHeaderTimeout: headerLimit, ReadTimeout: readLimit, WriteTimeout: answerLimit, IdleTimeout: keepAlive,
 		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		BaseContext:    func(net.Listener) context.Context { return ctx },
-		ConnContext:    redfish.ConnContext,
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamBuffer, MaxReceiveBufferPerConnection: connectBuffer,
+		},
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ConnContext: redfish.ConnContext,
+		ConnState:   bounded.ConnState,
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.ServeTLS(limited{l, make(chan struct{}, maxConns)}, "", "") }()
+	go func() { ended <- srv.ServeTLS(bounded, "", "") }()
 	select {
 	case err := <-ended:
 		return err

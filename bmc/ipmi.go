@@ -23,7 +23,7 @@ import (
 // This file lets IPMI's commands see and change the settings and the network.
 
 // listenIPMI opens the socket of IPMI over LAN, and answers what serves it.
-func (b *BMC) listenIPMI(s Settings, h *host.Host, r Run, manager *network.Manager, group *supervise.Group, reset func()) (func(context.Context) error, string, error) {
+func (b *BMC) listenIPMI(s Settings, h *host.Host, r Run, manager *network.Manager, group *supervise.Group) (func(context.Context) error, string, error) {
 	c, err := net.ListenPacket("udp", join(r.Address, r.IPMI))
 	if err != nil {
 		return nil, "", err
@@ -33,7 +33,7 @@ func (b *BMC) listenIPMI(s Settings, h *host.Host, r Run, manager *network.Manag
 	srv, err := ipmi.New(ipmi.Options{
 		Config: s.IPMI.config(), Accounts: b.Users, Host: h, Log: b.log, Store: b.db,
 		Device:     ipmi.Device{Major: major, Minor: minor},
-		ResetBMC:   func(bool, host.Origin) { reset() },
+		ResetBMC:   func(bool, host.Origin) { b.Reset() },
 		SelfTest:   func() ipmi.SelfTest { return selfTest(group) },
 		Port:       conn.LocalAddr().(*net.UDPAddr).AddrPort().Port(),
 		SerialRate: func() int { return b.channel.settings().Serial.Baud },

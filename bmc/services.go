@@ -80,7 +80,7 @@ func (s *service) apply(group *supervise.Group, set Settings) error {
 }
 
 // services are the front-ends, in the order of their start.
-func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, group *supervise.Group, reset func()) ([]*service, error) {
+func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, group *supervise.Group) ([]*service, error) {
 	web, err := b.web(h)
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, gr
 			key: enabled(func(s Settings) (bool, any) { return s.IPMI.Enabled, s.IPMI.config() }),
 			at:  func(a *Addresses, at string) { a.IPMI = at },
 			listen: func(s Settings) (func(context.Context) error, string, error) {
-				return b.listenIPMI(s, h, r, manager, group, reset)
+				return b.listenIPMI(s, h, r, manager, group)
 			},
 		},
 	}, nil

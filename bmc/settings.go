@@ -8,6 +8,7 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/board"
+	"github.com/nitrino/nitrino/clock"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/settings"
 	"github.com/nitrino/nitrino/ipmi"
@@ -32,6 +33,8 @@ type Settings struct {
 	SSH     SSHSettings      `json:"ssh"`
 	IPMI    IPMISettings     `json:"ipmi"`
 	Lockout LockoutSettings  `json:"lockout"`
+	Time    clock.Config     `json:"time"`
+	Update  UpdateSettings   `json:"update"`
 }
 
 // HTTPSSettings are those of the web server, which Redfish lives on.
@@ -99,6 +102,8 @@ func Defaults() Settings {
 		SSH:      SSHSettings{Enabled: true, MaxSessions: 16},
 		IPMI:     IPMISettings{MaxSessions: lan.MaxSessions, IdleTimeout: lan.IdleTimeout, LoginsPerSecond: lan.LoginsPerSecond, MaxPrivilege: "administrator", Alerts: true},
 		Lockout:  LockoutSettings(auth.DefaultLockout()),
+		Time:     clock.DefaultConfig(),
+		Update:   UpdateSettings{Keys: []string{}},
 	}
 }
 
@@ -138,6 +143,9 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 		bad("/ipmi", s.IPMI.config().Validate())
 	}
 	bad("/lockout", auth.Lockout(s.Lockout).Validate())
+	bad("/time", s.Time.Validate())
+	pointer, err := s.Update.validate()
+	bad("/update"+pointer, err)
 	return errors.Join(errs...)
 }
 

@@ -54,6 +54,11 @@ func main() {
 	case "core":
 		c := newCore(log)
 		c.ethernet = anyEthernet
+		var made time.Time
+		if made, err = buildTime(built); err != nil {
+			log.Error("when this was built is not known", "error", err)
+		}
+		c.run.Clock = &bmc.Clock{Built: made}
 		err = c.main(ctx, os.NewFile(3, "parent"))
 	case "disk":
 		err = runDisk(ctx, os.NewFile(3, "parent"), log)

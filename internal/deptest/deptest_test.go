@@ -12,14 +12,14 @@ import (
 const module = "github.com/nitrino/nitrino"
 
 // below is what front-ends stand on.
-var below = []string{"screen", "block", "update", "host", "auth", "internal"}
+var below = []string{"screen", "block", "update", "media", "host", "auth", "internal"}
 
 // arrows are the module's: cmds, uinit → bmc → front-ends, netboot, overlay →
-// screen, block, update → host, auth → internal; board → host.
+// screen, block, update, media → host, auth → internal; board → host.
 var arrows = []Rule{
-	{Folder: "cmds", May: []string{"bmc", "board", "image", "internal"}},
+	{Folder: "cmds", May: []string{"bmc", "board", "image", "update", "internal"}},
 	{Folder: "uinit", May: []string{"bmc", "board", "internal"}},
-	{Folder: "bmc", May: append([]string{"ipmi", "redfish", "console", "kvm", "libvirt", "web", "netboot", "overlay", "network", "board"}, below...)},
+	{Folder: "bmc", May: append([]string{"ipmi", "redfish", "console", "kvm", "libvirt", "web", "netboot", "overlay", "network", "clock", "board"}, below...)},
 
 	{Folder: "ipmi", May: below},
 	{Folder: "redfish", May: below},
@@ -31,9 +31,11 @@ var arrows = []Rule{
 	{Folder: "overlay", May: below},
 
 	{Folder: "network", May: []string{"internal"}},
+	{Folder: "clock", May: []string{"host", "internal"}},
 	{Folder: "screen", May: []string{"host", "auth", "internal"}},
 	{Folder: "block", May: []string{"host", "auth", "internal"}},
 	{Folder: "update", May: []string{"host", "auth", "internal"}},
+	{Folder: "media", May: []string{"host", "auth", "internal"}},
 
 	{Folder: "board", May: []string{"host", "internal"}},
 	{Folder: "host", May: []string{"internal"}, NoModules: true},
@@ -78,7 +80,7 @@ func TestChecker(t *testing.T) {
 		want             string // "" for nothing, else the violation's beginning
 	}{
 		{"a command's arrows", "cmds/a/a.go", nitrino("bmc", "board/sim", "internal/store"), ""},
-		{"a command past bmc", "cmds/a/a.go", nitrino("bmc", "ipmi"), "cmds/a/a.go:5: cmds/a imports ipmi: the arrow cmds → ipmi is not allowed, cmds may import bmc, board, image, internal; "},
+		{"a command past bmc", "cmds/a/a.go", nitrino("bmc", "ipmi"), "cmds/a/a.go:5: cmds/a imports ipmi: the arrow cmds → ipmi is not allowed, cmds may import bmc, board, image, update, internal; "},
 		{"uinit past bmc", "uinit/a.go", nitrino("host"), "uinit/a.go:4: uinit imports host: the arrow uinit → host"},
 		{"bmc imports all", "bmc/a.go", nitrino("ipmi", "redfish/odata", "web", "netboot", "overlay", "screen", "host", "auth", "board/rpi", "internal/store"), ""},
 		{"bmc imports a command", "bmc/a.go", nitrino("cmds/bmcsim"), "bmc/a.go:4: bmc imports cmds/bmcsim: the arrow bmc → cmds"},
