@@ -38,7 +38,9 @@ const (
 	BootModeUEFI    BootMode = "UEFI"
 )
 
-// A BootOverride is what the host boots instead of its own order.
+// A BootOverride is what the host boots instead of its own order. A Mode
+// beside BootDefault says only how it boots: it holds until BootDefault is set
+// again, and comes back when an override that was set meanwhile is used up.
 type BootOverride struct {
 	Target BootTarget `json:"target"`
 	Mode   BootMode   `json:"mode,omitempty"`
@@ -47,6 +49,13 @@ type BootOverride struct {
 	// Expires ends an override that no boot has used by then (IPMI 2.0
 	// section 28.12, boot flag valid bit clearing); zero: it never ends.
 	Expires time.Time `json:"expires,omitzero"`
+}
+
+// A bootRecord is what the store keeps.
+type bootRecord struct {
+	BootOverride
+	// Standing is the mode that was set beside BootDefault.
+	Standing BootMode `json:"standing_mode,omitempty"`
 }
 
 const (
@@ -69,6 +78,8 @@ type Boot struct {
 
 	mu  sync.Mutex
 	now BootOverride
+	// mode is the one that was set beside BootDefault.
+	mode BootMode
 	// current is what the boot under way began with.
 	current BootOverride
 	used    bool // a boot began and the override is still to be cleared
@@ -81,8 +92,10 @@ func newBoot(sel BootSelector, opt Options) *Boot {
 	b := &Boot{sel: sel, db: opt.Store, events: opt.Events, log: opt.Log, wake: make(chan struct{}, 1)}
 	none := BootOverride{Target: BootDefault}
 	b.now, b.current, b.saved = none, none, true
-	if _, err := b.db.GetJSON(bootBucket, bootKey, &b.now); err != nil {
-		b.now = none
+	kept := bootRecord{BootOverride: none}
+	if _, err := b.db.GetJSON(bootBucket, bootKey, &kept); err == nil {
+		b.now, b.mode = kept.BootOverride, kept.Standing
+	} else {
 		b.events.Add(Event{Severity: Warning, Kind: "boot.record", Message: fmt.Sprintf("The saved boot override cannot be read: %v.", err)})
 	}
 	return b
@@ -100,7 +113,7 @@ func (b *Boot) Get() BootOverride {
 
 func (b *Boot) get() BootOverride {
 	if b.used || b.expired() {
-		return BootOverride{Target: BootDefault}
+		return BootOverride{Target: BootDefault, Mode: b.mode}
 	}
 	return b.now
 }
@@ -127,34 +140,42 @@ func (b *Boot) Set(o BootOverride, from Origin) error {
 		return fmt.Errorf("boot mode %q: %w", o.Mode, ErrInvalid)
 	}
 	if o.Target == BootDefault {
-		o = BootOverride{Target: BootDefault}
+		o = BootOverride{Target: BootDefault, Mode: o.Mode}
 	} else if !slices.Contains(b.sel.Targets(), o.Target) {
 		return fmt.Errorf("boot target %q: %w", o.Target, errors.ErrUnsupported)
 	}
 	b.setting.Lock()
 	defer b.setting.Unlock()
 	b.mu.Lock()
-	old := b.now
+	old, mode := b.now, b.mode
 	b.mu.Unlock()
+	if o.Target == BootDefault {
+		mode = o.Mode
+	}
 	if err := b.choose(o); err != nil {
 		return err
 	}
-	if err := b.db.PutJSON(bootBucket, bootKey, o); err != nil {
+	if err := b.db.PutJSON(bootBucket, bootKey, bootRecord{o, mode}); err != nil {
 		return errors.Join(err, b.choose(old)) // a refused override must not be used
 	}
 	b.mu.Lock()
+	b.mode = mode
 	b.now, b.used, b.chosen, b.saved = o, false, true, true
 	b.mu.Unlock()
 	b.poke() // run has its end to wait for
 	// Another end alone is no news: scripts set the same flags again and again.
 	old.Expires, o.Expires = time.Time{}, time.Time{}
 	if o != old {
-		msg := "The boot override was cleared."
-		if o.Target != BootDefault {
+		var msg string
+		switch {
+		case o.Target == BootDefault && o.Mode != BootModeDefault:
+			msg = fmt.Sprintf("The host boots in %s mode, from what its firmware chooses, from now on.", o.Mode)
+		case o.Target == BootDefault:
+			msg = "The boot override was cleared."
+		case o.Continuous:
+			msg = fmt.Sprintf("The host boots from %s from now on.", o.Target)
+		default:
 			msg = fmt.Sprintf("The host's next boot is from %s.", o.Target)
-			if o.Continuous {
-				msg = fmt.Sprintf("The host boots from %s from now on.", o.Target)
-			}
 		}
 		b.events.Add(Event{Kind: "boot.override", Origin: from, Message: msg})
 	}
@@ -175,7 +196,7 @@ func (b *Boot) Extend(expires time.Time, from Origin) error {
 	}
 	// At once, so that it cannot end while the disk is waited for.
 	b.now.Expires = expires
-	now := b.now
+	now := bootRecord{b.now, b.mode}
 	b.mu.Unlock()
 	err := b.db.PutJSON(bootBucket, bootKey, now)
 	if err != nil {
@@ -259,10 +280,10 @@ func (b *Boot) settle() {
 	b.mu.Lock()
 	used, expired := b.used, b.expired()
 	if used || expired {
-		b.now, b.used = BootOverride{Target: BootDefault}, false
+		b.now, b.used = BootOverride{Target: BootDefault, Mode: b.mode}, false
 		b.chosen, b.saved = false, false
 	}
-	now, chosen, saved, told := b.now, b.chosen, b.saved, b.told
+	now, mode, chosen, saved, told := b.now, b.mode, b.chosen, b.saved, b.told
 	b.mu.Unlock()
 	switch {
 	case used:
@@ -272,7 +293,7 @@ func (b *Boot) settle() {
 	}
 	var errs []error
 	if !saved {
-		err := b.db.PutJSON(bootBucket, bootKey, now)
+		err := b.db.PutJSON(bootBucket, bootKey, bootRecord{now, mode})
 		saved = err == nil
 		errs = append(errs, err)
 	}

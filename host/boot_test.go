@@ -145,6 +145,52 @@ func TestBootRefuses(t *testing.T) {
 	})
 }
 
+// A mode without a target stands, and an override on top of it passes.
+func TestBootMode(t *testing.T) {
+	withBoot(t, func(t *testing.T, r *rig, s *fakeSelector) {
+		set := func(o BootOverride) {
+			t.Helper()
+			if err := r.h.Boot.Set(o, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := func(when string, o BootOverride) {
+			t.Helper()
+			synctest.Wait()
+			if got := r.h.Boot.Get(); got != o {
+				t.Errorf("%s: got %+v, want %+v", when, got, o)
+			}
+		}
+		standing := BootOverride{Target: BootDefault, Mode: BootModeLegacy}
+		if err := r.h.Boot.Set(BootOverride{Target: BootDefault, Mode: BootModeUEFI}, Origin{}); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("a mode that the selector refuses: got %v, want %v", err, errors.ErrUnsupported)
+		}
+		want("refused", BootOverride{Target: BootDefault})
+		set(BootOverride{Target: BootDefault, Mode: BootModeLegacy, Continuous: true, Expires: time.Now().Add(time.Minute)})
+		want("set", standing)
+		if got := r.h.Events.Since(0, 0); !slices.ContainsFunc(got, func(e Event) bool {
+			return e.Kind == "boot.override" && e.Message == "The host boots in Legacy mode, from what its firmware chooses, from now on."
+		}) {
+			t.Errorf("no event tells of the mode: %v", got)
+		}
+		time.Sleep(time.Hour)
+		want("an hour later", standing)
+		r.must(PowerOn)
+		want("after a boot", standing)
+		once := BootOverride{Target: BootPXE}
+		set(once)
+		want("with an override", once)
+		r.reboot(true)
+		want("after a restart", once)
+		r.must(Reset)
+		want("after its boot", standing)
+		r.reboot(true)
+		want("after another restart", standing)
+		set(BootOverride{Target: BootDefault})
+		want("cleared", BootOverride{Target: BootDefault})
+	})
+}
+
 func TestIdentify(t *testing.T) {
 	inVirtualTime(t, func(t *testing.T, r *rig) {
 		light := &fakeLine{}

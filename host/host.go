@@ -32,6 +32,10 @@ type Host struct {
 	Watchdog *Watchdog
 	// Inventory is the memory with the host's FRU information.
 	Inventory *Inventory
+	// Drives take virtual media; there may be none.
+	Drives []DrivePart
+	// Hardware is what the board knows of the host's machine; nil: nothing.
+	Hardware *Hardware
 	// Identity says which board and which host these are.
 	Identity Identity
 	// UUID names the host (SMBIOS byte order is up to each front-end). It is
@@ -58,7 +62,7 @@ const (
 // New makes the host of a board's parts. Nothing runs, and no wire is driven,
 // before Run.
 func New(parts Parts, opt Options) (*Host, error) {
-	h := &Host{Events: opt.Events, Panel: parts.PowerButtonPressed != nil || parts.ResetButtonPressed != nil, Identity: parts.Identity}
+	h := &Host{Events: opt.Events, Panel: parts.PowerButtonPressed != nil || parts.ResetButtonPressed != nil, Identity: parts.Identity, Drives: parts.Drives, Hardware: parts.Hardware}
 	if err := h.loadUUID(opt.Store); err != nil {
 		return nil, err
 	}

@@ -44,6 +44,10 @@ type Parts struct {
 	// FRU is the memory that holds the inventory of the host; nil: it is kept
 	// with the rest of the state.
 	FRU Memory
+	// Drives take virtual media.
+	Drives []DrivePart
+	// Hardware is what the board knows of the host's machine.
+	Hardware *Hardware
 
 	// Identity says which board and host these are.
 	Identity Identity

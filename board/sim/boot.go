@@ -14,7 +14,7 @@ func checkBoot(t host.BootTarget, m host.BootMode, uefi bool) error {
 	if m == host.BootModeUEFI && !uefi {
 		return fmt.Errorf("boot mode %s: %w", m, errors.ErrUnsupported)
 	}
-	if !slices.Contains([]host.BootTarget{host.BootDefault, host.BootPXE, host.BootDisk, host.BootCD}, t) {
+	if !slices.Contains([]host.BootTarget{host.BootDefault, host.BootPXE, host.BootDisk, host.BootCD, host.BootUSB}, t) {
 		return fmt.Errorf("boot target %s: %w", t, errors.ErrUnsupported)
 	}
 	return nil

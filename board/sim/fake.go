@@ -43,6 +43,8 @@ type Fake struct {
 	*Harness
 	cfg FakeConfig
 	con *console
+	cd  *FakeDrive
+	usb *FakeDrive
 
 	mu     sync.Mutex
 	on     bool
@@ -68,6 +70,9 @@ func NewFake(cfg FakeConfig, log *slog.Logger) (*Fake, error) {
 	}
 	f.console, f.boot = f.con, f
 	f.identity = host.Identity{Manufacturer: "nitrino", Model: "Simulated board, plain host", BootID: cfg.BootID}
+	f.cd, f.usb = &FakeDrive{kind: host.MediumCD}, &FakeDrive{kind: host.MediumDisk}
+	f.drives = driveParts(f.cd, f.usb)
+	f.hardware = &host.Hardware{Manufacturer: "nitrino", Model: "Simulated host", ProcessorCount: 1, CoreCount: 1, ThreadCount: 1}
 	return f, nil
 }
 
@@ -82,7 +87,7 @@ func (f *Fake) Close(context.Context) error {
 
 // Targets implements host.BootSelector.
 func (f *Fake) Targets() []host.BootTarget {
-	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD}
+	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD, host.BootUSB}
 }
 
 // SelectBoot implements host.BootSelector. The console shows what is booted.
@@ -125,7 +130,7 @@ func (f *Fake) bringUp() {
 	f.end()
 	f.on, f.life = true, make(chan struct{})
 	f.later(f.cfg.BIOSTime, func() {
-		from := map[host.BootTarget]string{host.BootPXE: "network", host.BootCD: "DVD/CD"}[f.target]
+		from := map[host.BootTarget]string{host.BootPXE: "network", host.BootCD: "DVD/CD", host.BootUSB: "USB"}[f.target]
 		if from == "" {
 			from = "hard disk"
 		}

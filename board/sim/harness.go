@@ -69,6 +69,8 @@ type Harness struct {
 	console  host.Port
 	boot     host.BootSelector
 	identity host.Identity
+	drives   []host.DrivePart
+	hardware *host.Hardware
 
 	led, standbyLine, hostReset, powerSeen, resetSeen *signal
 

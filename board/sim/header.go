@@ -65,7 +65,7 @@ func (h *Harness) Parts(wires board.Wires) (host.Parts, error) {
 	if err := wires.Validate(); err != nil {
 		return host.Parts{}, err
 	}
-	p := host.Parts{Console: h.console, Boot: h.boot, Identity: h.identity, Sensors: h.sensors()}
+	p := host.Parts{Console: h.console, Boot: h.boot, Identity: h.identity, Sensors: h.sensors(), Drives: h.drives, Hardware: h.hardware}
 	outputs, inputs := board.Places(&p)
 	for _, w := range wires.List() {
 		if w.Chip != "" {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/qmp"
 )
 
 // QEMUConfig says which host is emulated. Dir is needed, the rest has
@@ -57,13 +58,15 @@ type QEMU struct {
 	dir  *os.File // open and locked; sockets are reached through it
 	log  *slog.Logger
 	con  *console
+	cd   *drive
+	usb  *drive
 	wait sync.WaitGroup // one for each process that is watched
 
 	mu   sync.Mutex
 	proc *process // nil while off
 	left bool     // Detach: what ends now is only the connection
 
-	booting sync.Mutex // held to say what the next boot uses, and to start
+	booting sync.Mutex // held to say what the next boot uses, to start and to insert
 	target  host.BootTarget
 }
 
@@ -110,6 +113,10 @@ func (q *QEMU) prepare(ctx context.Context) error {
 	q.con = newConsole(q.typing, q.serialBreak)
 	q.console, q.boot = q.con, q
 	q.identity = host.Identity{Manufacturer: "nitrino", Model: "Simulated board, QEMU host", BootID: id}
+	q.cd = &drive{q: q, kind: host.MediumCD, node: cdID + "-medium", socket: cdSocket}
+	q.usb = &drive{q: q, kind: host.MediumDisk, node: usbID + "-medium", socket: usbSocket}
+	q.drives = driveParts(q.cd, q.usb)
+	q.hardware = q.cfg.hardware()
 	if err := q.adopt(ctx); err != nil {
 		q.stop()
 		return err
@@ -125,6 +132,7 @@ func (q *QEMU) Close(ctx context.Context) error {
 		return errors.Join(err, q.dir.Close())
 	}
 	q.wait.Wait()
+	q.release()
 	q.clean()
 	return errors.Join(dropBootID(q.cfg.Dir), q.dir.Close())
 }
@@ -141,7 +149,19 @@ func (q *QEMU) Detach() error {
 		proc.disconnect()
 	}
 	q.wait.Wait()
+	q.release()
 	return q.dir.Close()
+}
+
+// release ends the serving of media, and waits for its end.
+func (q *QEMU) release() {
+	for _, d := range []*drive{q.cd, q.usb} {
+		d.Release()
+		d.settle()
+		if err := q.remove(d.socket); err != nil {
+			q.log.Warn("cleaning up after a medium", "error", err)
+		}
+	}
 }
 
 // Execute runs a QMP command and decodes its answer into result unless that
@@ -174,7 +194,7 @@ func (q *QEMU) process() *process {
 
 // Targets implements host.BootSelector. There is no firmware setup to enter.
 func (q *QEMU) Targets() []host.BootTarget {
-	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD}
+	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD, host.BootUSB}
 }
 
 // SelectBoot implements host.BootSelector. It puts one device first; the
@@ -196,6 +216,9 @@ func (q *QEMU) SelectBoot(ctx context.Context, t host.BootTarget, m host.BootMod
 			}
 			args := map[string]any{"path": "/machine/peripheral/" + id, "property": "bootindex", "value": i}
 			err := q.Execute(ctx, "qom-set", args, nil)
+			if refusal, ok := errors.AsType[*qmp.Error](err); ok && id == usbID && refusal.Class == noDevice {
+				continue // it is not plugged in
+			}
 			if errors.Is(err, host.ErrNoPower) {
 				return nil // the next start has the order
 			}
@@ -212,16 +235,8 @@ func (q *QEMU) start(ctx context.Context) error {
 	if q.process() != nil {
 		return errors.New("QEMU runs already")
 	}
-	if err := q.bringUp(ctx); err != nil {
-		return err
-	}
-	if err := q.Execute(ctx, "cont", nil, nil); err != nil {
-		return errors.Join(err, q.kill(ctx))
-	}
-	return nil
-}
-
-func (q *QEMU) bringUp(ctx context.Context) error {
+	// Held to the end: what is told of the next boot meanwhile is for the one
+	// after this.
 	q.booting.Lock()
 	defer q.booting.Unlock()
 	proc, err := q.launch(ctx, q.target)
@@ -229,6 +244,21 @@ func (q *QEMU) bringUp(ctx context.Context) error {
 		return err
 	}
 	q.own(proc)
+	for _, d := range []*drive{q.cd, q.usb} {
+		if err := d.connect(ctx); err != nil {
+			// A machine without its medium is better than none.
+			q.log.Warn("QEMU: a medium cannot be put in", "node", d.node, "error", err)
+		}
+	}
+	// The firmware is given the boot order at a reset, and what was plugged in
+	// has its place there.
+	err = q.Execute(ctx, "system_reset", nil, nil)
+	if err == nil {
+		err = q.Execute(ctx, "cont", nil, nil)
+	}
+	if err != nil {
+		return errors.Join(err, q.kill(ctx))
+	}
 	return nil
 }
 
@@ -287,6 +317,8 @@ func (q *QEMU) event(name string, data []byte) {
 		q.sleeps(true)
 	case "WAKEUP":
 		q.sleeps(false)
+	case "DEVICE_TRAY_MOVED":
+		q.cd.trayMoved(data)
 	}
 }
 

@@ -63,6 +63,7 @@ func TestQEMUArgs(t *testing.T) {
 		{"-device", "virtio-net-pci,netdev=net0,id=nic0,bootindex=0"},
 		{"-device", "virtio-blk-pci,drive=hd0-image,id=hd0,bootindex=1"},
 		{"-device", "ide-cd,bus=ide.1,id=cd0,bootindex=2"},
+		{"-device", "qemu-xhci,id=usb"},
 		{"-S", "-snapshot"},
 	} {
 		found := false
@@ -83,10 +84,11 @@ func TestBootOrder(t *testing.T) {
 		target host.BootTarget
 		want   []string
 	}{
-		{host.BootDefault, []string{diskID, cdID, nicID}},
-		{host.BootDisk, []string{diskID, cdID, nicID}},
-		{host.BootCD, []string{cdID, diskID, nicID}},
-		{host.BootPXE, []string{nicID, diskID, cdID}},
+		{host.BootDefault, []string{diskID, cdID, usbID, nicID}},
+		{host.BootDisk, []string{diskID, cdID, usbID, nicID}},
+		{host.BootCD, []string{cdID, diskID, usbID, nicID}},
+		{host.BootUSB, []string{usbID, diskID, cdID, nicID}},
+		{host.BootPXE, []string{nicID, diskID, cdID, usbID}},
 	} {
 		if got := bootOrder(c.target); !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.target, got, c.want)

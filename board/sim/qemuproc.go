@@ -30,10 +30,14 @@ const (
 	serialSocket = "serial.sock"
 	pidFile      = "qemu.pid"
 	logFile      = "qemu.log"
+	cdSocket     = "cd.sock"
+	usbSocket    = "usb.sock"
 
 	serialID = "com1"
 	diskID   = "hd0"
 	cdID     = "cd0"
+	usbID    = "usb0"
+	usbBus   = "usb"
 	nicID    = "nic0"
 )
 
@@ -95,14 +99,26 @@ func writeDemoDisk(path string) error {
 	return os.Rename(path+".new", path)
 }
 
+// hardware is the machine that args start.
+func (c QEMUConfig) hardware() *host.Hardware {
+	h := &host.Hardware{
+		Manufacturer: "QEMU", Model: "Standard PC (i440FX + PIIX, 1996)", // SMBIOS type 1
+		ProcessorCount: 1, CoreCount: 1, ThreadCount: 1, MemoryBytes: int64(c.Memory) << 20,
+	}
+	if c.Machine == "q35" {
+		h.Model = "Standard PC (Q35 + ICH9, 2009)"
+	}
+	return h
+}
+
 // bootOrder lists the devices' ids in the order in which t boots them.
 func bootOrder(t host.BootTarget) []string {
-	first := map[host.BootTarget]string{host.BootPXE: nicID, host.BootCD: cdID}[t]
+	first := map[host.BootTarget]string{host.BootPXE: nicID, host.BootCD: cdID, host.BootUSB: usbID}[t]
 	if first == "" {
 		first = diskID
 	}
 	order := []string{first}
-	for _, id := range []string{diskID, cdID, nicID} {
+	for _, id := range []string{diskID, cdID, usbID, nicID} {
 		if id != first {
 			order = append(order, id)
 		}
@@ -133,13 +149,14 @@ func (q *QEMU) args(t host.BootTarget) ([]string, error) {
 		"-nodefaults", "-no-user-config", "-name", "nitrino-host",
 		// graphics=off makes SeaBIOS write to the serial port, beside the VGA.
 		"-machine", q.cfg.Machine + ",graphics=off",
-		"-accel", accel, "-cpu", "max", "-m", strconv.Itoa(q.cfg.Memory),
+		"-accel", accel, "-cpu", "max", "-smp", "1", "-m", strconv.Itoa(q.cfg.Memory),
 		"-display", "none", "-vga", "std",
 		"-pidfile", filepath.Join(q.cfg.Dir, pidFile),
 		"-chardev", "socket,id=qmp,fd=3,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
 		"-chardev", "socket,id=" + serialID + ",fd=4,server=on,wait=off", "-serial", "chardev:" + serialID,
 		"-blockdev", string(disk), "-device", device(diskID, "virtio-blk-pci,drive="+diskID+"-image"),
 		"-device", device(cdID, "ide-cd,bus=ide.1"),
+		"-device", "qemu-xhci,id=" + usbBus, // for what is plugged in later
 		"-netdev", q.cfg.Netdev + ",id=net0", "-device", device(nicID, "virtio-net-pci,netdev=net0"),
 		"-boot", "strict=on",
 		"-S", // until the console is connected, so that none of its bytes is lost
