@@ -13,6 +13,7 @@ import (
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/httplimit"
 	"github.com/nitrino/nitrino/redfish"
+	"github.com/nitrino/nitrino/redfish/protocol"
 )
 
 // web is the handler of all that HTTPS serves.
@@ -75,7 +76,7 @@ func serveHTTPS(ctx context.Context, l net.Listener, h http.Handler, certificate
 		},
 		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		ConnContext: redfish.ConnContext,
+		ConnContext: protocol.ConnContext,
 		ConnState:   bounded.ConnState,
 	}
 	ended := make(chan error, 1)

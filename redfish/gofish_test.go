@@ -12,12 +12,14 @@ import (
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/store"
+	"github.com/nitrino/nitrino/redfish/redfishtest"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
 // A client that others wrote (gofish) with the real package auth: log in, look,
 // reset, set the boot override, log out.
 func TestGofish(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	db, err := store.Open(filepath.Join(t.TempDir(), "auth"))
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +40,7 @@ func TestGofish(t *testing.T) {
 	if err := users.Create(auth.User{Name: "admin", Role: auth.Administrator, Enabled: true}, password, auth.Attempt{}); err != nil {
 		t.Fatal(err)
 	}
-	service, err := New(Options{Host: r.host, Auth: users, Log: slog.New(slog.DiscardHandler)})
+	service, err := New(Options{Host: r.host.Host, Auth: users, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +62,7 @@ func TestGofish(t *testing.T) {
 		if err != nil || len(systems) != 1 {
 			t.Fatalf("basic %v: systems %v, %v", basic, systems, err)
 		}
-		if got, want := systems[0].UUID, formatUUID(r.host.UUID); got != want {
+		if got, want := systems[0].UUID, uuidOf(r.host.UUID); got != want {
 			t.Errorf("UUID: got %s, want %s", got, want)
 		}
 		if basic {
@@ -82,7 +84,7 @@ func useSystem(t *testing.T, r *rig, c *gofish.APIClient) {
 	// gofish sends the ETag of what it read as If-Match, so it must read again
 	// after each change, that of PowerState included.
 	read := func() *client.ComputerSystem {
-		system, err := client.GetComputerSystem(c, systemURI)
+		system, err := client.GetComputerSystem(c, resource.SystemURI)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +97,7 @@ func useSystem(t *testing.T, r *rig, c *gofish.APIClient) {
 	if err := system.Reset(client.OnResetType); err != nil {
 		t.Errorf("Reset: %v", err)
 	}
-	r.await(host.StateOn)
+	r.host.Await(t, host.StateOn)
 	override := client.Boot{BootSourceOverrideEnabled: client.OnceBootSourceOverrideEnabled, BootSourceOverrideTarget: client.PxeBootSourceOverrideTarget}
 	if err := system.SetBoot(override); err == nil {
 		t.Error("SetBoot with the ETag of before the reset: no error")

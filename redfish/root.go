@@ -1,35 +1,46 @@
 package redfish
 
 import (
-	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/nitrino/nitrino/redfish/message"
+	"github.com/nitrino/nitrino/redfish/protocol"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
 // redfishVersion is the version of DSP0266 that the service follows.
 const redfishVersion = "1.21.0"
 
+// The URIs that need no login.
+const (
+	versionsURI = "/redfish"
+	rootURI     = "/redfish/v1"
+	odataURI    = rootURI + "/odata"
+	metadataURI = rootURI + "/$metadata"
+)
+
 // serviceRootType is pinned to a version whose namespace defines the
 // EntityContainer that $metadata extends.
 const (
 	serviceRootSchema = "ServiceRoot.v1_19_0"
-	serviceRootType   = "#" + serviceRootSchema + ".ServiceRoot"
+	serviceRootType   = serviceRootSchema + ".ServiceRoot"
 )
 
 type serviceRoot struct {
-	odata
-	ID             string           `json:"Id"`
+	resource.OData
 	RedfishVersion string           `json:"RedfishVersion"`
 	UUID           string           `json:"UUID"`
 	Product        string           `json:"Product,omitempty"`
 	Features       protocolFeatures `json:"ProtocolFeaturesSupported"`
-	Systems        link             `json:"Systems"`
-	SessionService link             `json:"SessionService"`
+	Systems        resource.Link    `json:"Systems"`
+	SessionService resource.Link    `json:"SessionService"`
 	Links          serviceRootLinks `json:"Links"`
 }
 
 type serviceRootLinks struct {
-	Sessions link `json:"Sessions"`
+	Sessions resource.Link `json:"Sessions"`
 }
 
 // protocolFeatures says which query parameters and operations there are: none
@@ -72,63 +83,61 @@ type serviceEntry struct {
 
 // schemas are the namespaces of all that is served, unversioned for the
 // collections: what $metadata refers to.
-func schemas() []string {
-	return []string{
-		serviceRootSchema, "ComputerSystemCollection", computerSystemSchema, "SessionCollection",
-		sessionServiceSchema, sessionSchema, strings.TrimSuffix(messageType[1:], ".Message"), "Resource.v1_23_0",
+func schemas(routes []resource.Route) []string {
+	all := []string{serviceRootSchema, strings.TrimSuffix(message.Type[1:], ".Message"), "Resource.v1_23_0"}
+	for _, r := range routes {
+		if r.Type != "" {
+			all = append(all, r.Type[:strings.LastIndexByte(r.Type, '.')])
+		}
 	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
-// documents makes what needs no login and never changes.
-func documents(o Options, uuid string) (versions, root, service, metadata *document, err error) {
-	if versions, err = jsonDocument(map[string]string{"v1": rootURI}); err != nil {
-		return
+// root makes the routes of what never changes and leads to the rest.
+func root(o Options, routes []resource.Route) ([]resource.Route, error) {
+	versions, err := protocol.JSONDocument(map[string]string{"v1": resource.RootURI})
+	if err != nil {
+		return nil, err
 	}
-	service, err = jsonDocument(serviceDocument{metadataURI, []serviceEntry{
-		{"Service", "Singleton", rootURI},
-		{"Systems", "Singleton", systemsURI},
-		{"SessionService", "Singleton", sessionServiceURI},
-		{"Sessions", "Singleton", sessionsURI},
+	service, err := protocol.JSONDocument(serviceDocument{metadataURI, []serviceEntry{
+		{"Service", "Singleton", resource.RootURI},
+		{"Systems", "Singleton", resource.SystemsURI},
+		{"SessionService", "Singleton", resource.SessionServiceURI},
+		{"Sessions", "Singleton", resource.SessionsURI},
 	}})
 	if err != nil {
-		return
+		return nil, err
 	}
+	u := o.Host.UUID
 	r := serviceRoot{
-		odata:          odata{rootURI, serviceRootType, "Root Service"},
-		ID:             "RootService",
+		OData:          resource.OData{ODataID: resource.RootURI, ODataType: "#" + serviceRootType, ID: "RootService", Name: "Root Service"},
 		RedfishVersion: redfishVersion,
-		UUID:           uuid,
+		UUID:           fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:]), // RFC 4122 section 3
 		Product:        strings.TrimSpace(o.Product + " " + o.Version),
-		Systems:        link{systemsURI},
-		SessionService: link{sessionServiceURI},
-		Links:          serviceRootLinks{link{sessionsURI}},
+		Systems:        resource.Link{ODataID: resource.SystemsURI},
+		SessionService: resource.Link{ODataID: resource.SessionServiceURI},
+		Links:          serviceRootLinks{resource.Link{ODataID: resource.SessionsURI}},
 	}
-	body, etag, err := encode(r, nil)
-	if err != nil {
-		return
+	document := func(d *resource.Document) resource.Handler {
+		return func(*resource.Request) *resource.Reply { return &resource.Reply{Status: 200, Document: d} }
 	}
-	root = &document{jsonType, describedBy(serviceRootType), etag, body}
-	xml := metadataXML()
-	metadata = &document{contentType: xmlType, etag: tagOf(xml), body: xml}
-	return
-}
-
-func jsonDocument(v any) (*document, error) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %T: %w", v, err)
-	}
-	return &document{contentType: jsonType, etag: tagOf(body), body: body}, nil
+	return []resource.Route{
+		{Pattern: versionsURI, Get: document(versions)},
+		{Pattern: rootURI, Type: serviceRootType, Get: func(*resource.Request) *resource.Reply { return resource.OK(r) }},
+		{Pattern: odataURI, Get: document(service)},
+		{Pattern: metadataURI, Get: document(protocol.XMLDocument(metadataXML(schemas(routes))))},
+	}, nil
 }
 
 // metadataXML is the OData metadata document (DSP0266, OData metadata): a
 // reference for each schema, and the container of the top-level resources.
-func metadataXML() []byte {
+func metadataXML(schemas []string) []byte {
 	var b strings.Builder
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>
 <edmx:Edmx xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx" Version="4.0">
 `)
-	for _, schema := range schemas() {
+	for _, schema := range schemas {
 		name, _, versioned := strings.Cut(schema, ".")
 		fmt.Fprintf(&b, "  <edmx:Reference Uri=\"http://redfish.dmtf.org/schemas/v1/%s_v1.xml\">\n    <edmx:Include Namespace=%q/>\n", name, name)
 		if versioned {
@@ -148,8 +157,3 @@ func metadataXML() []byte {
 `)
 	return []byte(b.String())
 }
-
-func (s *Service) getVersions(*request) *reply { return &reply{status: 200, document: s.versions} }
-func (s *Service) getRoot(*request) *reply     { return &reply{status: 200, document: s.root} }
-func (s *Service) getOData(*request) *reply    { return &reply{status: 200, document: s.odata} }
-func (s *Service) getMetadata(*request) *reply { return &reply{status: 200, document: s.metadata} }

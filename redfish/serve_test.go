@@ -10,13 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nitrino/nitrino/redfish/protocol"
+	"github.com/nitrino/nitrino/redfish/redfishtest"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
-// Every URI, with each method, as each kind of user: the privileges of
+// Every URI, with each method, as each kind of User: the privileges of
 // Redfish_1.8.0_PrivilegeRegistry and DSP0266's rules for what needs no login.
 func TestMethodsAndPrivileges(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
-	r.do(call{method: "POST", uri: sessionsURI, body: `{"UserName":"oper","Password":"oper-pw"}`}) // s0, for Sessions/s0
+	r := newRig(t, redfishtest.HostOptions{On: true})
+	r.Do(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: `{"UserName":"oper","Password":"oper-pw"}`}) // s0, for Sessions/s0
 	users := []string{"", "nobody", "reader", "oper", "admin"}
 	for _, c := range []struct {
 		uri, method, body string
@@ -56,7 +60,7 @@ func TestMethodsAndPrivileges(t *testing.T) {
 		{"/redfish/v1/SessionService/Sessions/s0", "DELETE", "", [5]int{401, 403, 403, 204, 404}},
 	} {
 		for i, user := range users {
-			if got := r.do(call{method: c.method, uri: c.uri, user: user, body: c.body}).status; got != c.want[i] {
+			if got := r.Do(redfishtest.Call{Method: c.method, URI: c.uri, User: user, Body: c.body}).Status; got != c.want[i] {
 				t.Errorf("%s %s as %q: got %d, want %d", c.method, c.uri, user, got, c.want[i])
 			}
 		}
@@ -64,56 +68,56 @@ func TestMethodsAndPrivileges(t *testing.T) {
 }
 
 func TestAllow(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	for _, c := range []struct{ method, uri, want string }{
-		{"GET", rootURI, "GET, HEAD"},
-		{"GET", systemURI, "GET, HEAD, PATCH"},
-		{"HEAD", systemURI, "GET, HEAD, PATCH"},
-		{"PUT", systemURI, "GET, HEAD, PATCH"},
+		{"GET", resource.RootURI, "GET, HEAD"},
+		{"GET", resource.SystemURI, "GET, HEAD, PATCH"},
+		{"HEAD", resource.SystemURI, "GET, HEAD, PATCH"},
+		{"PUT", resource.SystemURI, "GET, HEAD, PATCH"},
 		{"GET", resetURI, "POST"},
-		{"GET", sessionsURI, "GET, HEAD, POST"},
-		{"DELETE", sessionsURI + "/x", ""},
+		{"GET", resource.SessionsURI, "GET, HEAD, POST"},
+		{"DELETE", resource.SessionsURI + "/x", ""},
 	} {
-		if got := r.do(call{method: c.method, uri: c.uri, user: "admin"}).header.Get("Allow"); got != c.want {
+		if got := r.Do(redfishtest.Call{Method: c.method, URI: c.uri, User: "admin"}).Header.Get("Allow"); got != c.want {
 			t.Errorf("%s %s: Allow: got %q, want %q", c.method, c.uri, got, c.want)
 		}
 	}
 }
 
 func TestFixedDocuments(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	if got, want := string(r.do(call{method: "GET", uri: "/redfish"}).body), `{"v1":"/redfish/v1/"}`; got != want {
+	r := newRig(t, redfishtest.HostOptions{})
+	if got, want := string(r.Do(redfishtest.Call{Method: "GET", URI: "/redfish"}).Body), `{"v1":"/redfish/v1/"}`; got != want {
 		t.Errorf("/redfish: got %s, want %s", got, want)
 	}
-	root := r.do(call{method: "GET", uri: rootURI})
+	root := r.Do(redfishtest.Call{Method: "GET", URI: resource.RootURI})
 	for _, c := range []struct {
 		path []string
 		want any
 	}{
 		{[]string{"RedfishVersion"}, "1.21.0"},
 		{[]string{"Product"}, "nitrino 1.2.3"},
-		{[]string{"UUID"}, formatUUID(r.host.UUID)},
-		{[]string{"Links", "Sessions", "@odata.id"}, sessionsURI},
+		{[]string{"UUID"}, uuidOf(r.host.UUID)},
+		{[]string{"Links", "Sessions", "@odata.id"}, resource.SessionsURI},
 		{[]string{"ProtocolFeaturesSupported", "OnlyMemberQuery"}, false},
 		{[]string{"ProtocolFeaturesSupported", "ExpandQuery", "ExpandAll"}, false},
 	} {
-		if got := root.at(c.path...); got != c.want {
+		if got := root.At(c.path...); got != c.want {
 			t.Errorf("ServiceRoot %v: got %v, want %v", c.path, got, c.want)
 		}
 	}
-	service := r.do(call{method: "GET", uri: odataURI})
-	if got := service.at("@odata.context"); got != metadataURI {
+	service := r.Do(redfishtest.Call{Method: "GET", URI: odataURI})
+	if got := service.At("@odata.context"); got != metadataURI {
 		t.Errorf("@odata.context: got %v, want %v", got, metadataURI)
 	}
-	for _, e := range service.at("value").([]any) {
+	for _, e := range service.At("value").([]any) {
 		uri := e.(map[string]any)["url"].(string)
-		if got := r.do(call{method: "GET", uri: uri, user: "admin"}).status; got != 200 {
+		if got := r.Do(redfishtest.Call{Method: "GET", URI: uri, User: "admin"}).Status; got != 200 {
 			t.Errorf("service document's %s: got %d, want 200", uri, got)
 		}
 	}
-	a := r.do(call{method: "GET", uri: metadataURI, header: map[string]string{"Accept": "application/xml"}})
-	if got := a.header.Get("Content-Type"); got != xmlType {
-		t.Errorf("$metadata: Content-Type %q, want %q", got, xmlType)
+	a := r.Do(redfishtest.Call{Method: "GET", URI: metadataURI, Header: map[string]string{"Accept": "application/xml"}})
+	if got := a.Header.Get("Content-Type"); got != protocol.XMLType {
+		t.Errorf("$metadata: Content-Type %q, want %q", got, protocol.XMLType)
 	}
 	var doc struct {
 		Reference []struct {
@@ -129,7 +133,7 @@ func TestFixedDocuments(t *testing.T) {
 			}
 		}
 	}
-	if err := xml.Unmarshal(a.body, &doc); err != nil {
+	if err := xml.Unmarshal(a.Body, &doc); err != nil {
 		t.Fatal(err)
 	}
 	included := map[string]bool{}
@@ -139,9 +143,9 @@ func TestFixedDocuments(t *testing.T) {
 		}
 	}
 	// Whatever a resource says it is must be among the references.
-	r.do(call{method: "POST", uri: sessionsURI, body: `{"UserName":"oper","Password":"oper-pw"}`})
-	for _, uri := range []string{rootURI, systemsURI, systemURI, sessionServiceURI, sessionsURI, sessionsURI + "/s0"} {
-		odataType, _ := r.do(call{method: "GET", uri: uri, user: "admin"}).at("@odata.type").(string)
+	r.Do(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: `{"UserName":"oper","Password":"oper-pw"}`})
+	for _, uri := range []string{resource.RootURI, resource.SystemsURI, resource.SystemURI, resource.SessionServiceURI, resource.SessionsURI, resource.SessionsURI + "/s0"} {
+		odataType, _ := r.Do(redfishtest.Call{Method: "GET", URI: uri, User: "admin"}).At("@odata.type").(string)
 		namespace := strings.TrimPrefix(odataType[:strings.LastIndexByte(odataType, '.')], "#")
 		if !included[namespace] {
 			t.Errorf("$metadata: no reference to %s of %s", namespace, uri)
@@ -154,8 +158,8 @@ func TestFixedDocuments(t *testing.T) {
 
 // Every link that any resource has must lead somewhere.
 func TestEveryLinkResolves(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
-	r.do(call{method: "POST", uri: sessionsURI, body: `{"UserName":"oper","Password":"oper-pw"}`})
+	r := newRig(t, redfishtest.HostOptions{On: true})
+	r.Do(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: `{"UserName":"oper","Password":"oper-pw"}`})
 	seen := map[string]bool{}
 	var walk func(v any)
 	visit := func(uri string) {
@@ -163,11 +167,11 @@ func TestEveryLinkResolves(t *testing.T) {
 			return
 		}
 		seen[uri] = true
-		a := r.do(call{method: "GET", uri: uri, user: "admin"})
-		if a.status != 200 || a.at("@odata.id") != uri {
-			t.Errorf("GET %s: got %d and @odata.id %v", uri, a.status, a.at("@odata.id"))
+		a := r.Do(redfishtest.Call{Method: "GET", URI: uri, User: "admin"})
+		if a.Status != 200 || a.At("@odata.id") != uri {
+			t.Errorf("GET %s: got %d and @odata.id %v", uri, a.Status, a.At("@odata.id"))
 		}
-		walk(any(a.json))
+		walk(any(a.JSON))
 	}
 	walk = func(v any) {
 		switch v := v.(type) {
@@ -184,109 +188,109 @@ func TestEveryLinkResolves(t *testing.T) {
 			}
 		}
 	}
-	visit(rootURI)
+	visit(resource.RootURI)
 	if len(seen) != 6 {
 		t.Errorf("got %d resources %v, want 6", len(seen), seen)
 	}
 }
 
 func TestRequestHeaders(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	for _, c := range []struct {
 		name, uri, header, value string
 		status                   int
 		keys                     []string
 	}{
-		{"odata version", rootURI, "OData-Version", "4.0", 200, nil},
-		{"later odata version", rootURI, "OData-Version", "4.1", 412, []string{"HeaderInvalid"}},
-		{"json", systemURI, "Accept", "application/json", 200, nil},
-		{"json with charset", systemURI, "Accept", "application/json;charset=utf-8", 200, nil},
-		{"application range", systemURI, "Accept", "application/*;charset=utf-8", 200, nil},
-		{"anything", systemURI, "Accept", "text/html, */*;q=0.1", 200, nil},
-		{"empty", systemURI, "Accept", "", 200, nil},
-		{"html only", systemURI, "Accept", "text/html", 406, []string{"HeaderInvalid"}},
-		{"json refused", systemURI, "Accept", "application/json;q=0, text/html", 406, []string{"HeaderInvalid"}},
+		{"odata version", resource.RootURI, "OData-Version", "4.0", 200, nil},
+		{"later odata version", resource.RootURI, "OData-Version", "4.1", 412, []string{"HeaderInvalid"}},
+		{"json", resource.SystemURI, "Accept", "application/json", 200, nil},
+		{"json with charset", resource.SystemURI, "Accept", "application/json;charset=utf-8", 200, nil},
+		{"application range", resource.SystemURI, "Accept", "application/*;charset=utf-8", 200, nil},
+		{"anything", resource.SystemURI, "Accept", "text/html, */*;q=0.1", 200, nil},
+		{"empty", resource.SystemURI, "Accept", "", 200, nil},
+		{"html only", resource.SystemURI, "Accept", "text/html", 406, []string{"HeaderInvalid"}},
+		{"json refused", resource.SystemURI, "Accept", "application/json;q=0, text/html", 406, []string{"HeaderInvalid"}},
 		{"metadata as anything", metadataURI, "Accept", "application/json", 200, nil},
-		{"odd query", systemURI + "?rubbish=1&only", "X-Test", "1", 200, nil},
-		{"expand", systemURI + "?$expand=.", "X-Test", "1", 501, []string{"QueryParameterUnsupported"}},
-		{"two queries", systemURI + "?%24top=1&$skip", "X-Test", "1", 501, []string{"QueryParameterUnsupported", "QueryParameterUnsupported"}},
+		{"odd query", resource.SystemURI + "?rubbish=1&only", "X-Test", "1", 200, nil},
+		{"expand", resource.SystemURI + "?$expand=.", "X-Test", "1", 501, []string{"QueryParameterUnsupported"}},
+		{"two queries", resource.SystemURI + "?%24top=1&$skip", "X-Test", "1", 501, []string{"QueryParameterUnsupported", "QueryParameterUnsupported"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r.want(call{method: "GET", uri: c.uri, user: "reader", header: map[string]string{c.header: c.value}}, c.status, c.keys...)
+			r.Want(redfishtest.Call{Method: "GET", URI: c.uri, User: "reader", Header: map[string]string{c.header: c.value}}, c.status, c.keys...)
 		})
 	}
 	// Authentication goes before any other header (DSP0266).
-	r.want(call{method: "GET", uri: systemURI + "?$top=1", header: map[string]string{"OData-Version": "9"}}, 401, "AccessUnauthorized")
+	r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI + "?$top=1", Header: map[string]string{"OData-Version": "9"}}, 401, "AccessUnauthorized")
 }
 
 func TestBodies(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
+	r := newRig(t, redfishtest.HostOptions{On: true})
 	deep := strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20)
 	for _, c := range []struct {
 		name, uri, contentType, body string
 		status                       int
 		keys                         []string
 	}{
-		{"charset", systemURI, "application/json; charset=UTF-8", `{"LocationIndicatorActive":true}`, 200, nil},
-		{"form", systemURI, "application/x-www-form-urlencoded", `{"LocationIndicatorActive":true}`, 415, []string{"HeaderInvalid"}},
+		{"charset", resource.SystemURI, "application/json; charset=UTF-8", `{"LocationIndicatorActive":true}`, 200, nil},
+		{"form", resource.SystemURI, "application/x-www-form-urlencoded", `{"LocationIndicatorActive":true}`, 415, []string{"HeaderInvalid"}},
 		{"plain text", resetURI, "text/plain", `{"ResetType":"On"}`, 415, []string{"HeaderInvalid"}},
-		{"latin", systemURI, "application/json; charset=latin1", `{}`, 415, []string{"HeaderInvalid"}},
-		{"no type", systemURI, "", `{}`, 415, []string{"HeaderInvalid"}},
-		{"no json", systemURI, "application/json", `{"LocationIndicatorActive":true`, 400, []string{"MalformedJSON"}},
-		{"two values", systemURI, "application/json", `{} {}`, 400, []string{"MalformedJSON"}},
-		{"no object", systemURI, "application/json", `[1]`, 400, []string{"UnrecognizedRequestBody"}},
-		{"not utf-8", systemURI, "application/json", "{\"a\":\"\xff\"}", 400, []string{"MalformedJSON"}},
-		{"too deep", systemURI, "application/json", deep, 400, []string{"UnrecognizedRequestBody"}},
-		{"duplicate", systemURI, "application/json", `{"LocationIndicatorActive":true,"LocationIndicatorActive":false}`, 400, []string{"PropertyDuplicate"}},
-		{"nested duplicate", systemURI, "application/json", `{"Boot":{"a":1,"a":1}}`, 400, []string{"PropertyDuplicate"}},
+		{"latin", resource.SystemURI, "application/json; charset=latin1", `{}`, 415, []string{"HeaderInvalid"}},
+		{"no type", resource.SystemURI, "", `{}`, 415, []string{"HeaderInvalid"}},
+		{"no json", resource.SystemURI, "application/json", `{"LocationIndicatorActive":true`, 400, []string{"MalformedJSON"}},
+		{"two values", resource.SystemURI, "application/json", `{} {}`, 400, []string{"MalformedJSON"}},
+		{"no object", resource.SystemURI, "application/json", `[1]`, 400, []string{"UnrecognizedRequestBody"}},
+		{"not utf-8", resource.SystemURI, "application/json", "{\"a\":\"\xff\"}", 400, []string{"MalformedJSON"}},
+		{"too deep", resource.SystemURI, "application/json", deep, 400, []string{"UnrecognizedRequestBody"}},
+		{"duplicate", resource.SystemURI, "application/json", `{"LocationIndicatorActive":true,"LocationIndicatorActive":false}`, 400, []string{"PropertyDuplicate"}},
+		{"nested duplicate", resource.SystemURI, "application/json", `{"Boot":{"a":1,"a":1}}`, 400, []string{"PropertyDuplicate"}},
 		{"duplicate parameter", resetURI, "application/json", `{"ResetType":"On","ResetType":"ForceOff"}`, 400, []string{"ActionParameterDuplicate"}},
-		{"too long", systemURI, "application/json", `{"a":"` + strings.Repeat("x", maxBody) + `"}`, 413, []string{"PayloadTooLarge"}},
-		{"empty", systemURI, "application/json", `{}`, 400, []string{"EmptyJSON"}},
-		{"nothing", systemURI, "application/json", ``, 400, []string{"EmptyJSON"}},
-		{"annotations only", systemURI, "application/json", `{"@odata.id":"/x","Name@Message.ExtendedInfo":[]}`, 400, []string{"NoOperation"}},
+		{"too long", resource.SystemURI, "application/json", `{"a":"` + strings.Repeat("x", 1<<20) + `"}`, 413, []string{"PayloadTooLarge"}},
+		{"empty", resource.SystemURI, "application/json", `{}`, 400, []string{"EmptyJSON"}},
+		{"nothing", resource.SystemURI, "application/json", ``, 400, []string{"EmptyJSON"}},
+		{"annotations only", resource.SystemURI, "application/json", `{"@odata.id":"/x","Name@Message.ExtendedInfo":[]}`, 400, []string{"NoOperation"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			method := "PATCH"
 			if c.uri == resetURI {
 				method = "POST"
 			}
-			r.want(call{method: method, uri: c.uri, user: "admin", body: c.body, header: map[string]string{"Content-Type": c.contentType}}, c.status, c.keys...)
+			r.Want(redfishtest.Call{Method: method, URI: c.uri, User: "admin", Body: c.body, Header: map[string]string{"Content-Type": c.contentType}}, c.status, c.keys...)
 		})
 	}
-	a := r.do(call{method: "PATCH", uri: systemURI, user: "admin", body: `{"Boot":{"a":1,"a":1}}`})
-	if got, want := a.related(), []string{"#/Boot/a"}; !slices.Equal(got, want) {
+	a := r.Do(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "admin", Body: `{"Boot":{"a":1,"a":1}}`})
+	if got, want := a.Related(), []string{"#/Boot/a"}; !slices.Equal(got, want) {
 		t.Errorf("RelatedProperties: got %v, want %v", got, want)
 	}
 }
 
 func TestEntityTags(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
-	get := call{method: "GET", uri: systemURI, user: "admin"}
-	first := r.do(get).header.Get("ETag")
-	if again := r.do(get).header.Get("ETag"); again != first {
+	r := newRig(t, redfishtest.HostOptions{On: true})
+	get := redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "admin"}
+	first := r.Do(get).Header.Get("ETag")
+	if again := r.Do(get).Header.Get("ETag"); again != first {
 		t.Fatalf("ETag changed by itself: %s, then %s", first, again)
 	}
-	if head := r.do(call{method: "HEAD", uri: systemURI, user: "admin"}).header.Get("ETag"); head != first {
+	if head := r.Do(redfishtest.Call{Method: "HEAD", URI: resource.SystemURI, User: "admin"}).Header.Get("ETag"); head != first {
 		t.Errorf("HEAD: ETag %s, want %s", head, first)
 	}
-	patch := func(name, value, on string) call {
-		return call{method: "PATCH", uri: systemURI, user: "admin", body: `{"LocationIndicatorActive":` + on + `}`, header: map[string]string{name: value}}
+	patch := func(name, value, on string) redfishtest.Call {
+		return redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "admin", Body: `{"LocationIndicatorActive":` + on + `}`, Header: map[string]string{name: value}}
 	}
-	r.want(patch("If-Match", `"other"`, "true"), 412, "GeneralError")
-	r.want(patch("If-Match", `W/`+first, "true"), 412, "GeneralError")
-	r.want(patch("If-None-Match", `*`, "true"), 412, "GeneralError")
+	r.Want(patch("If-Match", `"other"`, "true"), 412, "PreconditionFailed")
+	r.Want(patch("If-Match", `W/`+first, "true"), 412, "PreconditionFailed")
+	r.Want(patch("If-None-Match", `*`, "true"), 412, "PreconditionFailed")
 	if r.host.Identify.On() {
 		t.Fatal("a refused PATCH had an effect")
 	}
-	second := r.want(patch("If-Match", `"other", `+first, "true"), 200)
-	if tag := second.header.Get("ETag"); tag == first {
+	second := r.Want(patch("If-Match", `"other", `+first, "true"), 200)
+	if tag := second.Header.Get("ETag"); tag == first {
 		t.Error("the ETag stayed over a change")
-	} else if now := r.do(get).header.Get("ETag"); now != tag {
+	} else if now := r.Do(get).Header.Get("ETag"); now != tag {
 		t.Errorf("GET after PATCH: ETag %s, want %s", now, tag)
 	}
-	r.want(patch("If-Match", first, "false"), 412, "GeneralError")
-	r.want(patch("If-Match", "*", "false"), 200)
-	if now := r.do(get).header.Get("ETag"); now != first {
+	r.Want(patch("If-Match", first, "false"), 412, "PreconditionFailed")
+	r.Want(patch("If-Match", "*", "false"), 200)
+	if now := r.Do(get).Header.Get("ETag"); now != first {
 		t.Errorf("same state, other ETag: %s, want %s", now, first)
 	}
 
@@ -294,38 +298,38 @@ func TestEntityTags(t *testing.T) {
 		name, header, value, uri string
 		want                     int
 	}{
-		{"not changed", "If-None-Match", first, systemURI, 304},
-		{"not changed, of several", "If-None-Match", `"x", W/` + first, systemURI, 304},
-		{"changed", "If-None-Match", `"x"`, systemURI, 200},
-		{"if-match", "If-Match", first, systemURI, 200},
-		{"if-match fails", "If-Match", `"x"`, systemURI, 412},
-		{"fixed", "If-None-Match", "*", rootURI, 304},
+		{"not changed", "If-None-Match", first, resource.SystemURI, 304},
+		{"not changed, of several", "If-None-Match", `"x", W/` + first, resource.SystemURI, 304},
+		{"changed", "If-None-Match", `"x"`, resource.SystemURI, 200},
+		{"if-match", "If-Match", first, resource.SystemURI, 200},
+		{"if-match fails", "If-Match", `"x"`, resource.SystemURI, 412},
+		{"fixed", "If-None-Match", "*", resource.RootURI, 304},
 	} {
-		a := r.do(call{method: "GET", uri: c.uri, user: "admin", header: map[string]string{c.header: c.value}})
-		if a.status != c.want {
-			t.Errorf("%s: got %d, want %d", c.name, a.status, c.want)
+		a := r.Do(redfishtest.Call{Method: "GET", URI: c.uri, User: "admin", Header: map[string]string{c.header: c.value}})
+		if a.Status != c.want {
+			t.Errorf("%s: got %d, want %d", c.name, a.Status, c.want)
 		}
-		if c.want == 304 && a.header.Get("ETag") == "" {
+		if c.want == 304 && a.Header.Get("ETag") == "" {
 			t.Errorf("%s: no ETag", c.name)
 		}
 	}
 	// DELETE too is guarded.
-	r.do(call{method: "POST", uri: sessionsURI, body: `{"UserName":"oper","Password":"oper-pw"}`})
-	r.want(call{method: "DELETE", uri: sessionsURI + "/s0", user: "oper", header: map[string]string{"If-Match": `"x"`}}, 412, "GeneralError")
-	r.want(call{method: "DELETE", uri: sessionsURI + "/none", user: "oper", header: map[string]string{"If-Match": `"x"`}}, 404, "ResourceNotFound")
+	r.Do(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: `{"UserName":"oper","Password":"oper-pw"}`})
+	r.Want(redfishtest.Call{Method: "DELETE", URI: resource.SessionsURI + "/s0", User: "oper", Header: map[string]string{"If-Match": `"x"`}}, 412, "PreconditionFailed")
+	r.Want(redfishtest.Call{Method: "DELETE", URI: resource.SessionsURI + "/none", User: "oper", Header: map[string]string{"If-Match": `"x"`}}, 404, "ResourceNotFound")
 }
 
 // Nobody logs in without TLS, and no password is looked at.
 func TestNoLoginWithoutTLS(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	for _, c := range []struct {
 		method, uri, user, body string
 		want                    int
 	}{
-		{"GET", rootURI, "", "", 200},
-		{"GET", systemURI, "admin", "", 403},
-		{"GET", systemURI, "", "", 403},
-		{"POST", sessionsURI, "", `{"UserName":"admin","Password":"admin-pw"}`, 403},
+		{"GET", resource.RootURI, "", "", 200},
+		{"GET", resource.SystemURI, "admin", "", 403},
+		{"GET", resource.SystemURI, "", "", 403},
+		{"POST", resource.SessionsURI, "", `{"UserName":"admin","Password":"admin-pw"}`, 403},
 	} {
 		req := httptest.NewRequest(c.method, c.uri, strings.NewReader(c.body))
 		req.Header.Set("Content-Type", "application/json")
@@ -334,18 +338,18 @@ func TestNoLoginWithoutTLS(t *testing.T) {
 		}
 		req.TLS = nil
 		w := httptest.NewRecorder()
-		r.service.ServeHTTP(w, req)
+		r.Server.Config.Handler.ServeHTTP(w, req)
 		if w.Code != c.want {
 			t.Errorf("%s %s as %q: got %d, want %d", c.method, c.uri, c.user, w.Code, c.want)
 		}
 	}
-	if r.auth.tries != 0 || len(r.auth.sessions) != 0 {
-		t.Errorf("got %d tries and %d sessions, want none", r.auth.tries, len(r.auth.sessions))
+	if r.auth.Tries != 0 || len(r.auth.Open) != 0 {
+		t.Errorf("got %d tries and %d sessions, want none", r.auth.Tries, len(r.auth.Open))
 	}
 }
 
 func TestCredentials(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	for _, c := range []struct {
 		name   string
 		header map[string]string
@@ -360,13 +364,13 @@ func TestCredentials(t *testing.T) {
 		{"good", map[string]string{"Authorization": "Basic YWRtaW46YWRtaW4tcHc="}, 200},
 		{"cookie", map[string]string{"Cookie": "X-Auth-Token=token0"}, 401},
 	} {
-		if got := r.do(call{method: "GET", uri: systemURI, header: c.header}).status; got != c.want {
+		if got := r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, Header: c.header}).Status; got != c.want {
 			t.Errorf("%s: got %d, want %d", c.name, got, c.want)
 		}
 	}
-	r.auth.err = errors.New("no memory for a hash")
-	a := r.want(call{method: "GET", uri: systemURI, user: "admin"}, 503, "ServiceTemporarilyUnavailable")
-	if got := a.header.Get("Retry-After"); got != "5" {
+	r.auth.Err = errors.New("no memory for a hash")
+	a := r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "admin"}, 503, "ServiceTemporarilyUnavailable")
+	if got := a.Header.Get("Retry-After"); got != "5" {
 		t.Errorf("Retry-After: got %q, want 5", got)
 	}
 }
@@ -380,15 +384,15 @@ func TestNewNeedsItsParts(t *testing.T) {
 // One GET of a System has to stay far below 2 ms (the budget is the p99 over
 // loopback).
 func BenchmarkGetSystem(b *testing.B) {
-	r := newRig(b, rigOptions{on: true})
-	_, token, err := r.auth.NewSession(r.auth.users["admin"], authAttempt("admin"))
+	r := newRig(b, redfishtest.HostOptions{On: true})
+	_, token, err := r.auth.NewSession(r.auth.Users["admin"], authAttempt("admin"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	client := r.server.Client()
+	client := r.Server.Client()
 	var worst []time.Duration
 	for b.Loop() {
-		req, err := http.NewRequest("GET", r.server.URL+systemURI, nil)
+		req, err := http.NewRequest("GET", r.Server.URL+resource.SystemURI, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -7,71 +7,73 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/redfish/redfishtest"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
 func authAttempt(name string) auth.Attempt {
-	return auth.Attempt{Via: Via, Source: netip.MustParseAddr("127.0.0.1"), Name: name}
+	return auth.Attempt{Via: resource.Via, Source: netip.MustParseAddr("127.0.0.1"), Name: name}
 }
 
 // A session from login to its end (DSP0266, Redfish session login).
 func TestSessionLife(t *testing.T) {
-	for _, uri := range []string{sessionsURI, sessionsURI + "/", sessionsURI + "/Members"} {
-		r := newRig(t, rigOptions{})
-		made := r.want(call{method: "POST", uri: uri, body: `{"UserName":"oper","Password":"oper-pw"}`}, 201)
-		token, location := made.header.Get("X-Auth-Token"), made.header.Get("Location")
-		if token == "" || location != sessionsURI+"/s0" || made.at("@odata.id") != location {
-			t.Fatalf("POST %s: token %q, Location %q, @odata.id %v", uri, token, location, made.at("@odata.id"))
+	for _, uri := range []string{resource.SessionsURI, resource.SessionsURI + "/", resource.SessionsURI + "/Members"} {
+		r := newRig(t, redfishtest.HostOptions{})
+		made := r.Want(redfishtest.Call{Method: "POST", URI: uri, Body: `{"UserName":"oper","Password":"oper-pw"}`}, 201)
+		token, location := made.Header.Get("X-Auth-Token"), made.Header.Get("Location")
+		if token == "" || location != resource.SessionsURI+"/s0" || made.At("@odata.id") != location {
+			t.Fatalf("POST %s: token %q, Location %q, @odata.id %v", uri, token, location, made.At("@odata.id"))
 		}
 		for name, want := range map[string]any{"UserName": "oper", "SessionType": "Redfish", "ClientOriginIPAddress": "127.0.0.1", "CreatedTime": "2023-11-14T22:13:20Z", "Password": nil} {
-			if got := made.at(name); got != want {
+			if got := made.At(name); got != want {
 				t.Errorf("%s: got %v, want %v", name, got, want)
 			}
 		}
 		with := func(method, uri string) int {
-			return r.do(call{method: method, uri: uri, header: map[string]string{"X-Auth-Token": token}}).status
+			return r.Do(redfishtest.Call{Method: method, URI: uri, Header: map[string]string{"X-Auth-Token": token}}).Status
 		}
-		r.auth.pass(29 * time.Minute)
+		r.auth.Pass(29 * time.Minute)
 		if got := with("GET", location); got != 200 {
-			t.Errorf("GET own session: got %d, want 200", got)
+			t.Errorf("GET own sessiOn: got %d, want 200", got)
 		}
-		r.auth.pass(29 * time.Minute) // the request before prolonged it
-		list := r.do(call{method: "GET", uri: sessionsURI, header: map[string]string{"X-Auth-Token": token}})
-		if got := list.at("Members@odata.count"); got != 1.0 {
+		r.auth.Pass(29 * time.Minute) // the request before prolonged it
+		list := r.Do(redfishtest.Call{Method: "GET", URI: resource.SessionsURI, Header: map[string]string{"X-Auth-Token": token}})
+		if got := list.At("Members@odata.count"); got != 1.0 {
 			t.Errorf("Members@odata.count: got %v, want 1", got)
 		}
 		if got := with("DELETE", location); got != 204 {
-			t.Errorf("DELETE own session: got %d, want 204", got)
+			t.Errorf("DELETE own sessiOn: got %d, want 204", got)
 		}
-		if got := with("GET", systemURI); got != 401 {
+		if got := with("GET", resource.SystemURI); got != 401 {
 			t.Errorf("GET after logout: got %d, want 401", got)
 		}
-		list = r.do(call{method: "GET", uri: sessionsURI, user: "admin"})
-		if got := list.at("Members@odata.count"); got != 0.0 {
+		list = r.Do(redfishtest.Call{Method: "GET", URI: resource.SessionsURI, User: "admin"})
+		if got := list.At("Members@odata.count"); got != 0.0 {
 			t.Errorf("Members@odata.count after logout: got %v, want 0", got)
 		}
-		if members, isList := list.at("Members").([]any); !isList || len(members) != 0 {
-			t.Errorf("Members after logout: got %v, want []", list.at("Members"))
+		if members, isList := list.At("Members").([]any); !isList || len(members) != 0 {
+			t.Errorf("Members after logout: got %v, want []", list.At("Members"))
 		}
 	}
 }
 
 func TestSessionTimesOut(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	r.want(call{method: "PATCH", uri: sessionServiceURI, user: "admin", body: `{"SessionTimeout":60}`}, 200)
-	made := r.do(call{method: "POST", uri: sessionsURI, body: `{"UserName":"reader","Password":"reader-pw"}`})
-	get := call{method: "GET", uri: systemURI, header: map[string]string{"X-Auth-Token": made.header.Get("X-Auth-Token")}}
-	r.want(get, 200)
-	r.auth.pass(61 * time.Second)
-	r.want(get, 401, "AccessUnauthorized")
-	r.want(call{method: "GET", uri: made.header.Get("Location"), user: "admin"}, 404, "ResourceNotFound")
+	r := newRig(t, redfishtest.HostOptions{})
+	r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SessionServiceURI, User: "admin", Body: `{"SessionTimeout":60}`}, 200)
+	made := r.Do(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: `{"UserName":"reader","Password":"reader-pw"}`})
+	get := redfishtest.Call{Method: "GET", URI: resource.SystemURI, Header: map[string]string{"X-Auth-Token": made.Header.Get("X-Auth-Token")}}
+	r.Want(get, 200)
+	r.auth.Pass(61 * time.Second)
+	r.Want(get, 401, "AccessUnauthorized")
+	r.Want(redfishtest.Call{Method: "GET", URI: made.Header.Get("Location"), User: "admin"}, 404, "ResourceNotFound")
 }
 
 // Whose session one may see and end.
 func TestSessionOwners(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	login := func(user string) string {
-		a := r.do(call{method: "POST", uri: sessionsURI, body: `{"UserName":"` + user + `","Password":"` + user + `-pw"}`})
-		return a.header.Get("Location")
+		a := r.Do(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: `{"UserName":"` + user + `","Password":"` + user + `-pw"}`})
+		return a.Header.Get("Location")
 	}
 	for _, c := range []struct {
 		owner, user string
@@ -84,18 +86,18 @@ func TestSessionOwners(t *testing.T) {
 		{"oper", "admin", 204},
 	} {
 		uri := login(c.owner)
-		if got := r.do(call{method: "DELETE", uri: uri, user: c.user}).status; got != c.want {
+		if got := r.Do(redfishtest.Call{Method: "DELETE", URI: uri, User: c.user}).Status; got != c.want {
 			t.Errorf("DELETE session of %s as %s: got %d, want %d", c.owner, c.user, got, c.want)
 		}
 		want := map[int]int{403: 200, 204: 404}[c.want]
-		if got := r.do(call{method: "GET", uri: uri, user: c.owner}).status; got != want {
+		if got := r.Do(redfishtest.Call{Method: "GET", URI: uri, User: c.owner}).Status; got != want {
 			t.Errorf("GET after DELETE as %s: got %d, want %d", c.user, got, want)
 		}
 	}
 }
 
 func TestBadLogins(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	for _, c := range []struct {
 		body   string
 		status int
@@ -108,18 +110,18 @@ func TestBadLogins(t *testing.T) {
 		{`{"UserName":"oper","Password":7}`, 400, []string{"PropertyValueTypeError"}},
 		{`{"UserName":"oper","Password":"oper-pw","Colour":"red"}`, 400, []string{"PropertyUnknown"}},
 	} {
-		a := r.want(call{method: "POST", uri: sessionsURI, body: c.body}, c.status, c.keys...)
-		if a.header.Get("X-Auth-Token") != "" || a.header.Get("Location") != "" {
+		a := r.Want(redfishtest.Call{Method: "POST", URI: resource.SessionsURI, Body: c.body}, c.status, c.keys...)
+		if a.Header.Get("X-Auth-Token") != "" || a.Header.Get("Location") != "" {
 			t.Errorf("%s: a session came of it", c.body)
 		}
 	}
-	if len(r.auth.sessions) != 0 {
-		t.Errorf("got %d sessions, want 0", len(r.auth.sessions))
+	if len(r.auth.Open) != 0 {
+		t.Errorf("got %d sessions, want 0", len(r.auth.Open))
 	}
 }
 
 func TestSessionServicePatch(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	for _, c := range []struct {
 		body   string
 		status int
@@ -137,11 +139,11 @@ func TestSessionServicePatch(t *testing.T) {
 		{`{"ServiceEnabled":false}`, 400, 86400, []string{"PropertyNotWritable"}},
 		{`{"ServiceEnabled":false,"SessionTimeout":61}`, 200, 61, []string{"PropertyNotWritable"}},
 	} {
-		r.want(call{method: "PATCH", uri: sessionServiceURI, user: "admin", body: c.body}, c.status, c.keys...)
-		if got := r.do(call{method: "GET", uri: sessionServiceURI, user: "admin"}).at("SessionTimeout"); got != c.want {
+		r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SessionServiceURI, User: "admin", Body: c.body}, c.status, c.keys...)
+		if got := r.Do(redfishtest.Call{Method: "GET", URI: resource.SessionServiceURI, User: "admin"}).At("SessionTimeout"); got != c.want {
 			t.Errorf("%s: SessionTimeout %v, want %v", c.body, got, c.want)
 		}
 	}
-	r.auth.saveErr = errors.New("disk full")
-	r.want(call{method: "PATCH", uri: sessionServiceURI, user: "admin", body: `{"SessionTimeout":62}`}, 500, "PropertyNotUpdated")
+	r.auth.SaveErr = errors.New("disk full")
+	r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SessionServiceURI, User: "admin", Body: `{"SessionTimeout":62}`}, 500, "PropertyNotUpdated")
 }

@@ -1,4 +1,4 @@
-package redfish
+package resource
 
 import (
 	"bytes"
@@ -8,19 +8,22 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/nitrino/nitrino/redfish/message"
 )
 
 // maxDepth is how deep objects and arrays of a request may nest. No schema
 // goes half as deep.
 const maxDepth = 16
 
-// An object is a JSON object in the order it was sent. A value is nil, a bool,
-// a string, a json.Number, an []any or an object.
-type object []member
+// An Object is a JSON object in the order it was sent. A value is nil, a bool,
+// a string, a json.Number, an []any or an Object.
+type Object []Member
 
-type member struct {
-	name  string
-	value any
+// A Member is one of an Object.
+type Member struct {
+	Name  string
+	Value any
 }
 
 var (
@@ -34,40 +37,40 @@ type duplicateError struct{ path []string }
 
 func (e *duplicateError) Error() string { return "duplicate name " + strings.Join(e.path, "/") }
 
-// decodeObject reads a request body (strict JSON in UTF-8, one object) or says
+// Decode reads a request body (strict JSON in UTF-8, one object) or says
 // what is wrong with it. action is the action that the body has parameters
 // for, "" where it has properties.
-func decodeObject(data []byte, action string) (object, *message) {
-	v, err := decode(data)
+func Decode(data []byte, action string) (Object, *message.Message) {
+	v, err := parse(data)
 	if dup := (*duplicateError)(nil); errors.As(err, &dup) {
 		name := dup.path[len(dup.path)-1]
-		m := propertyDuplicate(name)
+		m := message.PropertyDuplicate(name)
 		if action != "" {
-			m = actionParameterDuplicate(action, name)
+			m = message.ActionParameterDuplicate(action, name)
 		}
-		return nil, new(m.about(pointer(dup.path...)))
+		return nil, new(m.About(message.Pointer(dup.path...)))
 	}
 	if errors.Is(err, errTooDeep) {
-		return nil, new(unrecognizedRequestBody())
+		return nil, new(message.UnrecognizedRequestBody())
 	}
 	if err != nil {
-		return nil, new(malformedJSON())
+		return nil, new(message.MalformedJSON())
 	}
-	o, isObject := v.(object)
+	o, isObject := v.(Object)
 	if !isObject {
-		return nil, new(unrecognizedRequestBody())
+		return nil, new(message.UnrecognizedRequestBody())
 	}
 	return o, nil
 }
 
-func decode(data []byte) (any, error) {
+func parse(data []byte) (any, error) {
 	// The decoder would put U+FFFD for what is no UTF-8.
 	if !utf8.Valid(data) {
 		return nil, errSyntax
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	v, err := decodeValue(d, nil)
+	v, err := parseValue(d, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +80,7 @@ func decode(data []byte) (any, error) {
 	return v, nil
 }
 
-func decodeValue(d *json.Decoder, path []string) (any, error) {
+func parseValue(d *json.Decoder, path []string) (any, error) {
 	t, err := d.Token()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errSyntax, err)
@@ -92,7 +95,7 @@ func decodeValue(d *json.Decoder, path []string) (any, error) {
 	if delim == '[' {
 		list := []any{}
 		for d.More() {
-			v, err := decodeValue(d, append(path, fmt.Sprint(len(list))))
+			v, err := parseValue(d, append(path, fmt.Sprint(len(list))))
 			if err != nil {
 				return nil, err
 			}
@@ -100,7 +103,7 @@ func decodeValue(d *json.Decoder, path []string) (any, error) {
 		}
 		return list, end(d)
 	}
-	o, seen := object{}, map[string]bool{}
+	o, seen := Object{}, map[string]bool{}
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
@@ -115,11 +118,11 @@ func decodeValue(d *json.Decoder, path []string) (any, error) {
 			return nil, &duplicateError{append([]string(nil), here...)}
 		}
 		seen[name] = true
-		v, err := decodeValue(d, here)
+		v, err := parseValue(d, here)
 		if err != nil {
 			return nil, err
 		}
-		o = append(o, member{name, v})
+		o = append(o, Member{name, v})
 	}
 	return o, end(d)
 }
@@ -132,27 +135,9 @@ func end(d *json.Decoder) error {
 	return nil
 }
 
-// show writes a value as a message argument: a string as it is, anything else
-// as JSON.
-func show(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "null"
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	case bool:
-		return fmt.Sprint(v)
-	case []any:
-		return "[array]"
-	}
-	return "{object}"
-}
-
-// ignored: annotations that a client has from an earlier GET and that ask for
+// Ignored: annotations that a client has from an earlier GET and that ask for
 // nothing (DSP0266, PATCH (update)): any @odata or @Message one, and one that
 // belongs to a property.
-func ignored(name string) bool {
+func Ignored(name string) bool {
 	return strings.HasPrefix(name, "@odata.") || strings.HasPrefix(name, "@Message.") || strings.IndexByte(name, '@') > 0
 }

@@ -1,24 +1,49 @@
-package redfish
+package system
 
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/redfish/message"
+	"github.com/nitrino/nitrino/redfish/protocol"
+	"github.com/nitrino/nitrino/redfish/redfishtest"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
+// A rig is the chapter on a host of fake wires.
+type rig struct {
+	*redfishtest.Rig
+	host   *redfishtest.Host
+	system *System
+}
+
+func newRig(t testing.TB, o redfishtest.HostOptions) *rig {
+	t.Helper()
+	r := &rig{host: redfishtest.NewHost(t, o)}
+	log := slog.New(slog.DiscardHandler)
+	r.system = New(Options{Host: r.host.Host, Log: log})
+	service, err := protocol.New(protocol.Options{Auth: redfishtest.NewAuth(), Log: log, Routes: r.system.Routes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Rig = redfishtest.New(t, service)
+	return r
+}
+
 func TestSystem(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
-	a := r.want(call{method: "GET", uri: systemURI, user: "reader"}, 200)
+	r := newRig(t, redfishtest.HostOptions{On: true})
+	a := r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "reader"}, 200)
 	for _, c := range []struct {
 		path []string
 		want any
 	}{
 		{[]string{"Id"}, "system"},
-		{[]string{"UUID"}, formatUUID(r.host.UUID)},
+		{[]string{"UUID"}, r.system.uuid},
 		{[]string{"SystemType"}, "Physical"},
 		{[]string{"PowerState"}, "On"},
 		{[]string{"Status", "State"}, "Enabled"},
@@ -33,7 +58,7 @@ func TestSystem(t *testing.T) {
 		{[]string{"Actions", "#ComputerSystem.Reset", "ResetType@Redfish.AllowableValues"},
 			"[On ForceOff GracefulShutdown GracefulRestart ForceRestart PowerCycle PushPowerButton]"},
 	} {
-		got := a.at(c.path...)
+		got := a.At(c.path...)
 		if list, isList := got.([]any); isList {
 			got = fmt.Sprint(list)
 		}
@@ -45,21 +70,21 @@ func TestSystem(t *testing.T) {
 
 // What no wire can do is not shown.
 func TestBareSystem(t *testing.T) {
-	r := newRig(t, rigOptions{bare: true})
-	a := r.want(call{method: "GET", uri: systemURI, user: "reader"}, 200)
+	r := newRig(t, redfishtest.HostOptions{Bare: true})
+	a := r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "reader"}, 200)
 	for _, name := range []string{"PowerRestorePolicy", "LocationIndicatorActive", "Boot"} {
-		if _, there := a.json[name]; there {
+		if _, there := a.JSON[name]; there {
 			t.Errorf("%s is shown", name)
 		}
 	}
-	if state, there := a.json["PowerState"]; !there || state != nil {
+	if state, there := a.JSON["PowerState"]; !there || state != nil {
 		t.Errorf("PowerState: got %v, want null", state)
 	}
-	if got := fmt.Sprint(a.at("Actions", "#ComputerSystem.Reset", "ResetType@Redfish.AllowableValues")); got != "[ForceRestart]" {
+	if got := fmt.Sprint(a.At("Actions", "#ComputerSystem.Reset", "ResetType@Redfish.AllowableValues")); got != "[ForceRestart]" {
 		t.Errorf("reset types: got %s, want [ForceRestart]", got)
 	}
 	for _, body := range []string{`{"PowerRestorePolicy":"AlwaysOn"}`, `{"LocationIndicatorActive":true}`, `{"Boot":{"BootSourceOverrideMode":"UEFI"}}`} {
-		r.want(call{method: "PATCH", uri: systemURI, user: "admin", body: body}, 400, "PropertyUnknown")
+		r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "admin", Body: body}, 400, "PropertyUnknown")
 	}
 	if newResetAction(func(host.Action) bool { return false }) != nil {
 		t.Error("a host without wires has a reset action")
@@ -67,41 +92,43 @@ func TestBareSystem(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	reset := func(kind string) call {
-		return call{method: "POST", uri: resetURI, user: "oper", body: `{"ResetType":"` + kind + `"}`}
+	reset := func(kind string) redfishtest.Call {
+		return redfishtest.Call{Method: "POST", URI: resetURI, User: "oper", Body: `{"ResetType":"` + kind + `"}`}
 	}
-	state := func(r *rig) any { return r.do(call{method: "GET", uri: systemURI, user: "oper"}).at("PowerState") }
+	state := func(r *rig) any {
+		return r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "oper"}).At("PowerState")
+	}
 
-	r := newRig(t, rigOptions{})
+	r := newRig(t, redfishtest.HostOptions{})
 	if got := state(r); got != "Off" {
 		t.Fatalf("PowerState: got %v, want Off", got)
 	}
 	for _, kind := range []string{"ForceRestart", "GracefulRestart", "PowerCycle"} {
-		r.want(reset(kind), 409, "ResourceInStandby")
+		r.Want(reset(kind), 409, "ResourceInStandby")
 	}
-	r.want(reset("ForceOff"), 204) // it is off
-	r.want(reset("On"), 204)
-	r.await(host.StateOn)
-	if got := r.button.count(); got != 1 {
+	r.Want(reset("ForceOff"), 204) // it is off
+	r.Want(reset("On"), 204)
+	r.host.Await(t, host.StateOn)
+	if got := r.host.Button.Count(); got != 1 {
 		t.Errorf("the power button was pressed %d times, want 1", got)
 	}
-	r.want(reset("On"), 204)
-	a := r.do(call{method: "GET", uri: systemURI, user: "oper"})
-	if got := a.at("LastResetCause"); got != "ManagementCommand" {
+	r.Want(reset("On"), 204)
+	a := r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "oper"})
+	if got := a.At("LastResetCause"); got != "ManagementCommand" {
 		t.Errorf("LastResetCause: got %v, want ManagementCommand", got)
 	}
 	// The operating system takes its time: the host is in transition.
-	r.want(reset("GracefulShutdown"), 204)
-	r.await(host.StatePoweringOff)
+	r.Want(reset("GracefulShutdown"), 204)
+	r.host.Await(t, host.StatePoweringOff)
 	if got := state(r); got != "PoweringOff" {
 		t.Errorf("PowerState: got %v, want PoweringOff", got)
 	}
-	r.want(reset("On"), 409, "ResourceInUse")
-	r.led.set(false)
-	r.await(host.StateOff)
+	r.Want(reset("On"), 409, "ResourceInUse")
+	r.host.LED.Set(false)
+	r.host.Await(t, host.StateOff)
 	// Who asked is in the log.
 	found := slices.ContainsFunc(r.host.Events.Since(0, 0), func(e host.Event) bool {
-		return e.Kind == "power.request" && e.Origin == host.Origin{Via: Via, User: "oper", Source: "127.0.0.1"}
+		return e.Kind == "power.request" && e.Origin == host.Origin{Via: resource.Via, User: "oper", Source: "127.0.0.1"}
 	})
 	if !found {
 		t.Error("no event of kind power.request with the origin")
@@ -109,7 +136,7 @@ func TestReset(t *testing.T) {
 }
 
 func TestResetRefused(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
+	r := newRig(t, redfishtest.HostOptions{On: true})
 	for _, c := range []struct {
 		body, key string
 		related   string
@@ -125,21 +152,21 @@ func TestResetRefused(t *testing.T) {
 		{`{"ResetType":"On","De/lay~":1}`, "ActionParameterUnknown", "#/De~1lay~0"},
 		{`{"ResetType":"On","@Redfish.OperationApplyTime":"OnReset"}`, "ActionParameterUnknown", "#/@Redfish.OperationApplyTime"},
 	} {
-		a := r.want(call{method: "POST", uri: resetURI, user: "admin", body: c.body}, 400, c.key)
-		if got := a.related(); !slices.Equal(got, []string{c.related}) {
+		a := r.Want(redfishtest.Call{Method: "POST", URI: resetURI, User: "admin", Body: c.body}, 400, c.key)
+		if got := a.Related(); !slices.Equal(got, []string{c.related}) {
 			t.Errorf("%s: RelatedProperties %v, want %s", c.body, got, c.related)
 		}
 	}
-	if got := r.button.count(); got != 0 {
+	if got := r.host.Button.Count(); got != 0 {
 		t.Errorf("the power button was pressed %d times, want 0", got)
 	}
 	// Before the host's machine runs, nothing can be asked of it.
-	r = newRig(t, rigOptions{stopped: true})
-	r.want(call{method: "POST", uri: resetURI, user: "admin", body: `{"ResetType":"On"}`}, 503, "ServiceTemporarilyUnavailable")
+	r = newRig(t, redfishtest.HostOptions{Stopped: true})
+	r.Want(redfishtest.Call{Method: "POST", URI: resetURI, User: "admin", Body: `{"ResetType":"On"}`}, 503, "ServiceTemporarilyUnavailable")
 }
 
 func TestPowerProblems(t *testing.T) {
-	r := newRig(t, rigOptions{stopped: true})
+	r := newRig(t, redfishtest.HostOptions{Stopped: true})
 	for _, c := range []struct {
 		err    error
 		status int
@@ -152,9 +179,9 @@ func TestPowerProblems(t *testing.T) {
 		{host.ErrStopped, 503, "ServiceTemporarilyUnavailable"},
 		{errors.New("wire"), 500, "InternalError"},
 	} {
-		m := r.service.powerProblem(fmt.Errorf("wrapped: %w", c.err))
-		if m.status != c.status || m.ID != baseRegistry+c.id {
-			t.Errorf("%v: got %d %s, want %d %s", c.err, m.status, m.ID, c.status, c.id)
+		m := r.system.powerProblem(fmt.Errorf("wrapped: %w", c.err))
+		if m.Status != c.status || m.ID != message.BaseRegistry+c.id {
+			t.Errorf("%v: got %d %s, want %d %s", c.err, m.Status, m.ID, c.status, c.id)
 		}
 	}
 }
@@ -188,9 +215,9 @@ func TestHostWords(t *testing.T) {
 		}
 	}
 	// Every word must be one of the schema's.
-	set := loadSchemas(t)
+	set := redfishtest.Schemas(t)
 	for _, c := range []host.Cause{host.CauseWatchdog, host.CauseCommand, host.CausePowerButton, host.CauseAlwaysOn, host.CauseRestore, host.CauseSoftReset, host.CauseUnknown} {
-		if bad := set.check("ComputerSystem.v1_28_0", "LastResetCauses", resetCause(c)); bad != nil {
+		if bad := set.Check("ComputerSystem.v1_28_0", "LastResetCauses", resetCause(c)); bad != nil {
 			t.Errorf("%s: %v", c, bad)
 		}
 	}
@@ -200,7 +227,7 @@ func TestHostWords(t *testing.T) {
 		}
 	}
 	for _, k := range resetTypes() {
-		if bad := set.check("Resource", "ResetType", k.name); bad != nil {
+		if bad := set.Check("Resource", "ResetType", k.name); bad != nil {
 			t.Errorf("%s: %v", k.name, bad)
 		}
 	}
@@ -210,7 +237,7 @@ func TestHostWords(t *testing.T) {
 }
 
 func TestPatchSystem(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
+	r := newRig(t, redfishtest.HostOptions{On: true})
 	for _, c := range []struct {
 		body    string
 		status  int
@@ -228,25 +255,25 @@ func TestPatchSystem(t *testing.T) {
 		{`{"BogusProp":1,"Id":"x"}`, 400, []string{"PropertyUnknown", "PropertyNotWritable"}, []string{"#/BogusProp", "#/Id"}},
 		{`{"BogusProp":1,"PowerRestorePolicy":"LastState","Id":"x"}`, 200, []string{"PropertyUnknown", "PropertyNotWritable"}, []string{"#/BogusProp", "#/Id"}},
 	} {
-		a := r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: c.body}, c.status, c.keys...)
-		if got := a.related(); !slices.Equal(got, c.related) {
+		a := r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "oper", Body: c.body}, c.status, c.keys...)
+		if got := a.Related(); !slices.Equal(got, c.related) {
 			t.Errorf("%s: RelatedProperties %v, want %v", c.body, got, c.related)
 		}
 	}
-	if want := []host.RestorePolicy{host.AlwaysOn, host.LastState}; !slices.Equal(r.policies, want) {
-		t.Errorf("saved policies: got %v, want %v", r.policies, want)
+	if want := []host.RestorePolicy{host.AlwaysOn, host.LastState}; !slices.Equal(r.host.Policies, want) {
+		t.Errorf("saved policies: got %v, want %v", r.host.Policies, want)
 	}
-	a := r.do(call{method: "GET", uri: systemURI, user: "oper"})
-	if a.at("PowerRestorePolicy") != "LastState" || a.at("LocationIndicatorActive") != true || !r.host.Identify.On() {
-		t.Errorf("after PATCH: %s", a.body)
+	a := r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "oper"})
+	if a.At("PowerRestorePolicy") != "LastState" || a.At("LocationIndicatorActive") != true || !r.host.Identify.On() {
+		t.Errorf("after PATCH: %s", a.Body)
 	}
-	r.light.fail(errors.New("wire"))
-	r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: `{"LocationIndicatorActive":false}`}, 500, "PropertyNotUpdated")
-	r.light.fail(nil)
+	r.host.Light.Fail(errors.New("wire"))
+	r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "oper", Body: `{"LocationIndicatorActive":false}`}, 500, "PropertyNotUpdated")
+	r.host.Light.Fail(nil)
 }
 
 func TestBoot(t *testing.T) {
-	r := newRig(t, rigOptions{on: true})
+	r := newRig(t, redfishtest.HostOptions{On: true})
 	type shown struct{ enabled, target, mode any }
 	off := shown{"Disabled", "None", nil}
 	const enabled, target, mode = bootEnabled, bootTarget, bootMode
@@ -277,9 +304,9 @@ func TestBoot(t *testing.T) {
 		{`{}`, 400, []string{"NoOperation"}, off},
 		{`"Pxe"`, 400, []string{"PropertyValueTypeError"}, off},
 	} {
-		r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: `{"Boot":` + c.boot + `}`}, c.status, c.keys...)
-		a := r.do(call{method: "GET", uri: systemURI, user: "oper"})
-		if got := (shown{a.at("Boot", enabled), a.at("Boot", target), a.at("Boot", mode)}); got != c.want {
+		r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "oper", Body: `{"Boot":` + c.boot + `}`}, c.status, c.keys...)
+		a := r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "oper"})
+		if got := (shown{a.At("Boot", enabled), a.At("Boot", target), a.At("Boot", mode)}); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.boot, got, c.want)
 		}
 	}
@@ -295,11 +322,9 @@ func TestBoot(t *testing.T) {
 		{errors.ErrUnsupported, pxe, 400, "PropertyValueNotInList", "#/Boot/" + target},
 		{errors.ErrUnsupported, strings.Replace(pxe, "}", `,"BootSourceOverrideMode":"UEFI"}`, 1), 400, "PropertyValueNotInList", "#/Boot/" + mode},
 	} {
-		r.selector.mu.Lock()
-		r.selector.err = c.err
-		r.selector.mu.Unlock()
-		a := r.want(call{method: "PATCH", uri: systemURI, user: "oper", body: c.body}, c.status, c.key)
-		info, _ := a.at("error", "@Message.ExtendedInfo").([]any) // want has looked at it
+		r.host.Selector.Fail(c.err)
+		a := r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "oper", Body: c.body}, c.status, c.key)
+		info, _ := a.At("error", "@Message.ExtendedInfo").([]any) // want has looked at it
 		if got := fmt.Sprint(info); !strings.Contains(got, "["+c.about+"]") {
 			t.Errorf("%v, %s: want it about %s, got %s", c.err, c.body, c.about, got)
 		}

@@ -1,9 +1,11 @@
-package redfish
+package system
 
 import (
 	"errors"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/redfish/message"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
 // This file puts package host's words and errors into Redfish's.
@@ -20,8 +22,8 @@ func powerState(s host.PowerState) *string {
 }
 
 // systemStatus is Resource.Status of the host.
-func systemStatus(p host.PowerStatus) status {
-	st := status{Health: "OK"}
+func systemStatus(p host.PowerStatus) resource.Status {
+	st := resource.Status{Health: "OK"}
 	if p.Fault {
 		st.Health = "Warning"
 	}
@@ -79,21 +81,21 @@ func restorePolicy(p host.RestorePolicy) string {
 // it is the host that is in transition, not the service; how long it takes is
 // up to its operating system, so there is no honest Retry-After; and clients
 // repeat a 503 by themselves, which for a reset is not theirs to decide.
-func (s *Service) powerProblem(err error) message {
+func (s *System) powerProblem(err error) message.Message {
 	switch {
 	case errors.Is(err, host.ErrBusy):
-		return resourceInUse()
+		return message.ResourceInUse()
 	case errors.Is(err, host.ErrNoPower), errors.Is(err, host.ErrAsleep), errors.Is(err, host.ErrNoStandby):
-		return resourceInStandby()
+		return message.ResourceInStandby()
 	case errors.Is(err, host.ErrStopped):
-		return temporarilyUnavailable()
+		return message.TemporarilyUnavailable()
 	}
 	s.log.Error("power request failed", "error", err)
-	return internalError()
+	return message.InternalError()
 }
 
 // notUpdated logs why a property could not be written.
-func (s *Service) notUpdated(name string, err error) message {
+func (s *System) notUpdated(name string, err error) message.Message {
 	s.log.Error("property not updated", "property", name, "error", err)
-	return propertyNotUpdated(name).about(pointer(name))
+	return message.PropertyNotUpdated(name).About(message.Pointer(name))
 }

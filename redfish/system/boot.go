@@ -1,10 +1,12 @@
-package redfish
+package system
 
 import (
 	"errors"
 	"slices"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/redfish/message"
+	"github.com/nitrino/nitrino/redfish/resource"
 )
 
 // boot is ComputerSystem.Boot: the boot override.
@@ -41,10 +43,10 @@ func newBoot(targets []host.BootTarget, now host.BootOverride) *boot {
 
 // setBoot changes the override as a whole: its properties mean something only
 // together, so one bad one leaves all as it was.
-func (s *Service) setBoot(value any, o host.Origin) (bool, []message) {
-	given, isObject := value.(object)
+func (s *System) setBoot(value any, o host.Origin) (bool, []message.Message) {
+	given, isObject := value.(resource.Object)
 	if !isObject {
-		return false, []message{propertyValueTypeError(value, "Boot").about(pointer("Boot"))}
+		return false, []message.Message{message.PropertyValueTypeError(value, "Boot").About(message.Pointer("Boot"))}
 	}
 	now := s.host.Boot.Get()
 	shown := newBoot(s.host.Boot.Targets(), now)
@@ -59,49 +61,49 @@ func (s *Service) setBoot(value any, o host.Origin) (bool, []message) {
 	switch err := s.host.Boot.Set(want, o); {
 	case errors.Is(err, errors.ErrUnsupported) && want.Mode != host.BootModeDefault:
 		// The target is one that the host offers, so it is the mode.
-		return false, []message{propertyValueNotInList(string(want.Mode), bootMode).about(pointer("Boot", bootMode))}
+		return false, []message.Message{message.PropertyValueNotInList(string(want.Mode), bootMode).About(message.Pointer("Boot", bootMode))}
 	case errors.Is(err, errors.ErrUnsupported):
-		return false, []message{propertyValueNotInList(string(want.Target), bootTarget).about(pointer("Boot", bootTarget))}
+		return false, []message.Message{message.PropertyValueNotInList(string(want.Target), bootTarget).About(message.Pointer("Boot", bootTarget))}
 	case err != nil:
-		return false, []message{s.notUpdated("Boot", err)}
+		return false, []message.Message{s.notUpdated("Boot", err)}
 	}
 	if _, modeSent := sent[bootMode]; modeSent && s.host.Boot.Get().Mode != want.Mode {
 		// The host keeps no mode without a target. What else was sent is done.
-		return len(sent) > 1, []message{propertyValueConflict(bootMode, bootTarget).about(pointer("Boot", bootMode))}
+		return len(sent) > 1, []message.Message{message.PropertyValueConflict(bootMode, bootTarget).About(message.Pointer("Boot", bootMode))}
 	}
 	return true, nil
 }
 
 // bootValues reads the properties of Boot that can be written. A mode of null
 // is "".
-func bootValues(given object, targets []string) (sent map[string]string, problems []message) {
+func bootValues(given resource.Object, targets []string) (sent map[string]string, problems []message.Message) {
 	sent = map[string]string{}
 	for _, m := range given {
 		var values []string
-		switch m.name {
+		switch m.Name {
 		case bootEnabled:
 			values = []string{"Disabled", "Once", "Continuous"}
 		case bootTarget:
 			values = targets
 		case bootMode:
 			values = []string{string(host.BootModeLegacy), string(host.BootModeUEFI)}
-			if m.value == nil {
-				sent[m.name] = string(host.BootModeDefault)
+			if m.Value == nil {
+				sent[m.Name] = string(host.BootModeDefault)
 				continue
 			}
 		default:
-			if !ignored(m.name) {
-				problems = append(problems, propertyUnknown(m.name).about(pointer("Boot", m.name)))
+			if !resource.Ignored(m.Name) {
+				problems = append(problems, message.PropertyUnknown(m.Name).About(message.Pointer("Boot", m.Name)))
 			}
 			continue
 		}
-		switch text, isString := m.value.(string); {
+		switch text, isString := m.Value.(string); {
 		case !isString:
-			problems = append(problems, propertyValueTypeError(m.value, m.name).about(pointer("Boot", m.name)))
+			problems = append(problems, message.PropertyValueTypeError(m.Value, m.Name).About(message.Pointer("Boot", m.Name)))
 		case !slices.Contains(values, text):
-			problems = append(problems, propertyValueNotInList(text, m.name).about(pointer("Boot", m.name)))
+			problems = append(problems, message.PropertyValueNotInList(text, m.Name).About(message.Pointer("Boot", m.Name)))
 		default:
-			sent[m.name] = text
+			sent[m.Name] = text
 		}
 	}
 	return sent, problems
@@ -110,7 +112,7 @@ func bootValues(given object, targets []string) (sent map[string]string, problem
 // parseBoot tells what a client wants the override to be. What it has not sent
 // stays as shown, except where that would be a guess: the host keeps no target
 // while the override is disabled, so half of an override is refused.
-func parseBoot(sent map[string]string, shown *boot, now host.BootOverride) (host.BootOverride, []message) {
+func parseBoot(sent map[string]string, shown *boot, now host.BootOverride) (host.BootOverride, []message.Message) {
 	none := string(host.BootDefault)
 	enabled, enabledSent := sent[bootEnabled]
 	target, targetSent := sent[bootTarget]
@@ -121,21 +123,21 @@ func parseBoot(sent map[string]string, shown *boot, now host.BootOverride) (host
 	off := host.BootOverride{Target: host.BootDefault, Mode: now.Mode}
 	switch {
 	case len(sent) == 0:
-		return now, []message{noOperation().about(pointer("Boot"))}
+		return now, []message.Message{message.NoOperation().About(message.Pointer("Boot"))}
 	case !enabledSent && !targetSent:
 		return now, nil // another mode; its end stays too
 	case enabledSent && enabled == "Disabled":
 		// A client that sends back what it read means no target by it.
 		if targetSent && target != none && target != shown.Target {
-			return now, []message{propertyValueConflict(bootTarget, bootEnabled).about(pointer("Boot", bootTarget))}
+			return now, []message.Message{message.PropertyValueConflict(bootTarget, bootEnabled).About(message.Pointer("Boot", bootTarget))}
 		}
 		return off, nil
 	case targetSent && target == none:
 		return off, nil
 	case !enabledSent && shown.Enabled == "Disabled":
-		return now, []message{propertyMissing(bootEnabled).about(pointer("Boot", bootEnabled))}
+		return now, []message.Message{message.PropertyMissing(bootEnabled).About(message.Pointer("Boot", bootEnabled))}
 	case !targetSent && shown.Target == none:
-		return now, []message{propertyMissing(bootTarget).about(pointer("Boot", bootTarget))}
+		return now, []message.Message{message.PropertyMissing(bootTarget).About(message.Pointer("Boot", bootTarget))}
 	}
 	if !enabledSent {
 		enabled = shown.Enabled
