@@ -35,6 +35,9 @@ type Route struct {
 	Action string
 	// Raw: the POST takes its own body, of any media type and length.
 	Raw bool
+	// Stream: GET writes its own body for as long as the client stays, and reads
+	// its query itself.
+	Stream bool
 	// Open: the method needs no login, whatever the standard table says: POST
 	// of a login.
 	Open bool
