@@ -3,8 +3,10 @@ package redfish
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"testing"
 
+	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/redfish/redfishtest"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
@@ -14,6 +16,10 @@ const resetURI = resource.SystemURI + "/Actions/ComputerSystem.Reset"
 
 func uuidOf(u [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])
+}
+
+func authAttempt(name string) auth.Attempt {
+	return auth.Attempt{Via: resource.Via, Source: netip.MustParseAddr("127.0.0.1"), Name: name}
 }
 
 // A rig is the whole service on a host of fake wires.

@@ -2,11 +2,13 @@ package redfish
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/nitrino/nitrino/redfish/message"
 	"github.com/nitrino/nitrino/redfish/protocol"
+	"github.com/nitrino/nitrino/redfish/registry"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
 
@@ -32,33 +34,53 @@ type serviceRoot struct {
 	resource.OData
 	RedfishVersion string           `json:"RedfishVersion"`
 	UUID           string           `json:"UUID"`
+	Vendor         string           `json:"Vendor,omitempty"`
 	Product        string           `json:"Product,omitempty"`
 	Features       protocolFeatures `json:"ProtocolFeaturesSupported"`
-	Systems        resource.Link    `json:"Systems"`
-	SessionService resource.Link    `json:"SessionService"`
-	Links          serviceRootLinks `json:"Links"`
+	chapterLinks
+	Links serviceRootLinks `json:"Links"`
+}
+
+// chapterLinks are the links to the chapters that are there.
+type chapterLinks struct {
+	Systems            *resource.Link `json:"Systems,omitempty"`
+	Chassis            *resource.Link `json:"Chassis,omitempty"`
+	Managers           *resource.Link `json:"Managers,omitempty"`
+	SessionService     *resource.Link `json:"SessionService,omitempty"`
+	AccountService     *resource.Link `json:"AccountService,omitempty"`
+	CertificateService *resource.Link `json:"CertificateService,omitempty"`
+	EventService       *resource.Link `json:"EventService,omitempty"`
+	Tasks              *resource.Link `json:"Tasks,omitempty"`
+	UpdateService      *resource.Link `json:"UpdateService,omitempty"`
+	TelemetryService   *resource.Link `json:"TelemetryService,omitempty"`
+	Registries         *resource.Link `json:"Registries,omitempty"`
+	JSONSchemas        *resource.Link `json:"JsonSchemas,omitempty"`
 }
 
 type serviceRootLinks struct {
 	Sessions resource.Link `json:"Sessions"`
 }
 
-// protocolFeatures says which query parameters and operations there are: none
-// yet, and the zero value says so.
+// protocolFeatures says which query parameters and operations there are (see
+// package protocol).
 type protocolFeatures struct {
-	ExcerptQuery         bool           `json:"ExcerptQuery"`
-	ExpandQuery          expandQuery    `json:"ExpandQuery"`
-	FilterQuery          bool           `json:"FilterQuery"`
-	OnlyMemberQuery      bool           `json:"OnlyMemberQuery"`
-	SelectQuery          bool           `json:"SelectQuery"`
-	TopSkipQuery         bool           `json:"TopSkipQuery"`
-	MultipleHTTPRequests bool           `json:"MultipleHTTPRequests"`
-	DeepOperations       deepOperations `json:"DeepOperations"`
+	ExcerptQuery                    bool           `json:"ExcerptQuery"`
+	ExpandQuery                     expandQuery    `json:"ExpandQuery"`
+	FilterQuery                     bool           `json:"FilterQuery"`
+	FilterQueryComparisonOperations bool           `json:"FilterQueryComparisonOperations"`
+	FilterQueryCompoundOperations   bool           `json:"FilterQueryCompoundOperations"`
+	OnlyMemberQuery                 bool           `json:"OnlyMemberQuery"`
+	SelectQuery                     bool           `json:"SelectQuery"`
+	TopSkipQuery                    bool           `json:"TopSkipQuery"`
+	IncludeOriginOfConditionQuery   bool           `json:"IncludeOriginOfConditionQuery"`
+	MultipleHTTPRequests            bool           `json:"MultipleHTTPRequests"`
+	DeepOperations                  deepOperations `json:"DeepOperations"`
 }
 
 type expandQuery struct {
 	ExpandAll bool `json:"ExpandAll"`
 	Levels    bool `json:"Levels"`
+	MaxLevels int  `json:"MaxLevels"`
 	Links     bool `json:"Links"`
 	NoLinks   bool `json:"NoLinks"`
 }
@@ -81,13 +103,12 @@ type serviceEntry struct {
 	URL  string `json:"url"`
 }
 
-// schemas are the namespaces of all that is served, unversioned for the
-// collections: what $metadata refers to.
-func schemas(routes []resource.Route) []string {
-	all := []string{serviceRootSchema, strings.TrimSuffix(message.Type[1:], ".Message"), "Resource.v1_23_0"}
+// types are those of all that is served: what $metadata and JsonSchemas list.
+func types(routes []resource.Route) []string {
+	all := append(registry.Types(), serviceRootType, message.Type[1:], "Resource.v1_23_0.Resource")
 	for _, r := range routes {
 		if r.Type != "" {
-			all = append(all, r.Type[:strings.LastIndexByte(r.Type, '.')])
+			all = append(all, r.Type)
 		}
 	}
 	slices.Sort(all)
@@ -100,44 +121,72 @@ func root(o Options, routes []resource.Route) ([]resource.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	service, err := protocol.JSONDocument(serviceDocument{metadataURI, []serviceEntry{
-		{"Service", "Singleton", resource.RootURI},
-		{"Systems", "Singleton", resource.SystemsURI},
-		{"SessionService", "Singleton", resource.SessionServiceURI},
-		{"Sessions", "Singleton", resource.SessionsURI},
-	}})
-	if err != nil {
-		return nil, err
-	}
 	u := o.Host.UUID
 	r := serviceRoot{
 		OData:          resource.OData{ODataID: resource.RootURI, ODataType: "#" + serviceRootType, ID: "RootService", Name: "Root Service"},
 		RedfishVersion: redfishVersion,
 		UUID:           fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:]), // RFC 4122 section 3
+		Vendor:         o.Product,
 		Product:        strings.TrimSpace(o.Product + " " + o.Version),
-		Systems:        resource.Link{ODataID: resource.SystemsURI},
-		SessionService: resource.Link{ODataID: resource.SessionServiceURI},
-		Links:          serviceRootLinks{resource.Link{ODataID: resource.SessionsURI}},
+		Features: protocolFeatures{
+			ExcerptQuery: true, FilterQuery: true, FilterQueryComparisonOperations: true, FilterQueryCompoundOperations: true,
+			OnlyMemberQuery: true, SelectQuery: true, TopSkipQuery: true, MultipleHTTPRequests: true,
+			ExpandQuery: expandQuery{ExpandAll: true, Levels: true, MaxLevels: protocol.MaxLevels, Links: true, NoLinks: true},
+		},
+		Links: serviceRootLinks{resource.Link{ODataID: resource.SessionsURI}},
+	}
+	entries := []serviceEntry{{"Service", "Singleton", resource.RootURI}}
+	for _, chapter := range []struct {
+		name, uri string
+		link      **resource.Link
+	}{
+		{"Systems", resource.SystemsURI, &r.Systems},
+		{"Chassis", resource.ChassisCollectionURI, &r.Chassis},
+		{"Managers", resource.ManagersURI, &r.Managers},
+		{"SessionService", resource.SessionServiceURI, &r.SessionService},
+		{"AccountService", resource.AccountServiceURI, &r.AccountService},
+		{"CertificateService", resource.CertificateServiceURI, &r.CertificateService},
+		{"EventService", resource.EventServiceURI, &r.EventService},
+		{"Tasks", resource.TaskServiceURI, &r.Tasks},
+		{"UpdateService", resource.UpdateServiceURI, &r.UpdateService},
+		{"TelemetryService", resource.TelemetryServiceURI, &r.TelemetryService},
+		{"Registries", resource.RegistriesURI, &r.Registries},
+		{"JsonSchemas", resource.JSONSchemasURI, &r.JSONSchemas},
+	} {
+		if slices.ContainsFunc(routes, func(rt resource.Route) bool { return rt.Pattern == chapter.uri && rt.Get != nil }) {
+			*chapter.link = &resource.Link{ODataID: chapter.uri}
+			entries = append(entries, serviceEntry{chapter.name, "Singleton", chapter.uri})
+		}
+	}
+	entries = append(entries, serviceEntry{"Sessions", "Singleton", resource.SessionsURI})
+	first, err := protocol.ResourceDocument(r)
+	if err != nil {
+		return nil, err
+	}
+	service, err := protocol.JSONDocument(serviceDocument{metadataURI, entries})
+	if err != nil {
+		return nil, err
 	}
 	document := func(d *resource.Document) resource.Handler {
-		return func(*resource.Request) *resource.Reply { return &resource.Reply{Status: 200, Document: d} }
+		return func(*resource.Request) *resource.Reply { return &resource.Reply{Status: http.StatusOK, Document: d} }
 	}
 	return []resource.Route{
 		{Pattern: versionsURI, Get: document(versions)},
-		{Pattern: rootURI, Type: serviceRootType, Get: func(*resource.Request) *resource.Reply { return resource.OK(r) }},
+		{Pattern: rootURI, Type: serviceRootType, Get: document(first)},
 		{Pattern: odataURI, Get: document(service)},
-		{Pattern: metadataURI, Get: document(protocol.XMLDocument(metadataXML(schemas(routes))))},
+		{Pattern: metadataURI, Media: protocol.XMLType, Get: document(protocol.XMLDocument(metadataXML(types(routes))))},
 	}, nil
 }
 
 // metadataXML is the OData metadata document (DSP0266, OData metadata): a
 // reference for each schema, and the container of the top-level resources.
-func metadataXML(schemas []string) []byte {
+func metadataXML(types []string) []byte {
 	var b strings.Builder
 	b.WriteString(`<?xml version="1.0" encoding="UTF-8"?>
 <edmx:Edmx xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx" Version="4.0">
 `)
-	for _, schema := range schemas {
+	for _, t := range types {
+		schema := t[:strings.LastIndexByte(t, '.')]
 		name, _, versioned := strings.Cut(schema, ".")
 		fmt.Fprintf(&b, "  <edmx:Reference Uri=\"http://redfish.dmtf.org/schemas/v1/%s_v1.xml\">\n    <edmx:Include Namespace=%q/>\n", name, name)
 		if versioned {

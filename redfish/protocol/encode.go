@@ -15,6 +15,8 @@ import (
 const (
 	JSONType = "application/json;charset=utf-8"
 	XMLType  = "application/xml;charset=utf-8"
+
+	streamType = "text/event-stream"
 )
 
 // encode makes a resource's body and its strong entity tag: a hash of all that
@@ -30,7 +32,7 @@ func encode(r resource.Typed, problems []message.Message) (body []byte, etag str
 			return nil, "", fmt.Errorf("encoding %s: %w", resource.TypeOf(r), err)
 		}
 	}
-	etag = tagOf(tagged)
+	etag = Tag(tagged)
 	// The body is an object with at least one member.
 	head := fmt.Appendf(nil, `{"@odata.etag":%q,`, etag)
 	if problems != nil {
@@ -43,9 +45,19 @@ func encode(r resource.Typed, problems []message.Message) (body []byte, etag str
 	return append(head, body[1:]...), etag, nil
 }
 
-func tagOf(body []byte) string {
+// Tag is the strong entity tag of a body.
+func Tag(body []byte) string {
 	sum := sha256.Sum256(body)
 	return `"` + hex.EncodeToString(sum[:12]) + `"`
+}
+
+// ResourceDocument is a resource that never changes, encoded once.
+func ResourceDocument(r resource.Typed) (*resource.Document, error) {
+	body, etag, err := encode(r, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &resource.Document{ContentType: JSONType, Link: DescribedBy(resource.TypeOf(r)), ETag: etag, Body: body}, nil
 }
 
 // JSONDocument is a document that never changes.
@@ -54,12 +66,12 @@ func JSONDocument(v any) (*resource.Document, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding %T: %w", v, err)
 	}
-	return &resource.Document{ContentType: JSONType, ETag: tagOf(body), Body: body}, nil
+	return &resource.Document{ContentType: JSONType, ETag: Tag(body), Body: body}, nil
 }
 
 // XMLDocument is a document that never changes.
 func XMLDocument(body []byte) *resource.Document {
-	return &resource.Document{ContentType: XMLType, ETag: tagOf(body), Body: body}
+	return &resource.Document{ContentType: XMLType, ETag: Tag(body), Body: body}
 }
 
 // DescribedBy is the header Link of a resource: the schema of its type.

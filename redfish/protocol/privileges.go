@@ -37,6 +37,7 @@ func standard() []mapping {
 	)
 	return []mapping{
 		{"AccountService", "", login, users, users, users, users},
+		{"ActionInfo", "", login, manager, manager, manager, manager},
 		{"Assembly", "", login, components, components, components, components},
 		{"BootOption", "", login, components, components, components, components},
 		{"BootOptionCollection", "", login, components, components, components, components},
@@ -50,6 +51,8 @@ func standard() []mapping {
 		{"ChassisCollection", "", login, components, components, components, components},
 		{"ComputerSystem", "", login, components, components, components, components},
 		{"ComputerSystemCollection", "", login, components, components, components, components},
+		{"Control", "", login, manager, manager, manager, manager},
+		{"ControlCollection", "", login, manager, manager, manager, manager},
 		{"EnvironmentMetrics", "", login, manager, manager, manager, manager},
 		{"EthernetInterface", "", login, components, components, components, components},
 		{"EthernetInterface", "Manager", login, manager, manager, manager, manager},
@@ -62,6 +65,8 @@ func standard() []mapping {
 		{"FanCollection", "", login, manager, manager, manager, manager},
 		{"JsonSchemaFile", "", login, manager, manager, manager, manager},
 		{"JsonSchemaFileCollection", "", login, manager, manager, manager, manager},
+		{"Key", "", login, manager, manager, manager, manager},
+		{"KeyCollection", "", login, manager, manager, manager, manager},
 		{"LogEntry", "", login, manager, manager, manager, manager},
 		{"LogEntry", "ComputerSystem", login, components, components, components, components},
 		{"LogEntry", "Chassis", login, components, components, components, components},
@@ -93,6 +98,7 @@ func standard() []mapping {
 		{"PowerSubsystem", "", login, manager, manager, manager, manager},
 		{"PowerSupply", "", login, manager, manager, manager, manager},
 		{"PowerSupplyCollection", "", login, manager, manager, manager, manager},
+		{"PowerSupplyMetrics", "", login, manager, manager, manager, manager},
 		{"Processor", "", login, components, components, components, components},
 		{"ProcessorCollection", "", login, components, components, components, components},
 		{"Role", "", login, manager, manager, manager, manager},

@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
@@ -29,11 +28,15 @@ type Auth interface {
 	Session(token string) (auth.Session, auth.User, bool)
 }
 
-// Options are what a Service is made of; all are required.
+// Options are what a Service is made of; all but Changed are required.
 type Options struct {
 	Auth   Auth
 	Routes []resource.Route
 	Log    *slog.Logger
+	// Changed is told of each resource that a client has changed, created or
+	// removed: ResourceChanged and so on, its URI and @odata.type. It must not
+	// wait for anything.
+	Changed func(kind, uri, odataType string)
 }
 
 // Service answers HTTP requests for the routes. It is safe for many goroutines
@@ -43,15 +46,15 @@ type Service struct {
 	log  *slog.Logger
 	mux  *http.ServeMux
 
-	// change makes an If-Match check and the change it guards one step, so
-	// that of two clients with the same entity tag only one succeeds.
-	change sync.Mutex
+	changed func(kind, uri, odataType string) // or nil
+	changes locks                             // by URI
+	expands chan struct{}                     // one for each $expand
 }
 
 // New makes the service. It fails for a route whose entity the standard table
 // of privileges does not have.
 func New(o Options) (*Service, error) {
-	s := &Service{auth: o.Auth, log: o.Log, mux: http.NewServeMux()}
+	s := &Service{auth: o.Auth, log: o.Log, mux: http.NewServeMux(), changed: o.Changed, expands: make(chan struct{}, maxExpands)}
 	for _, r := range o.Routes {
 		m, err := mappingOf(r)
 		if err != nil {

@@ -149,8 +149,8 @@ func (c checker) check(file string, schema, value any, at string) (bad []string)
 					say("%v", err)
 				}
 			case rule == "uri-reference":
-				if !strings.HasPrefix(text, "/redfish/v1") {
-					say("%q is no reference of this service", text)
+				if !strings.HasPrefix(text, "/redfish/v1") && !strings.HasPrefix(text, "http://redfish.dmtf.org/") {
+					say("%q is no reference of this service, and none of DMTF's", text)
 				}
 			default:
 				say("format %v is not known here", rule)
@@ -184,7 +184,16 @@ func (c checker) checkRef(file, ref string, value any, at string) []string {
 			return inner.check(file, d, value, at)
 		}
 	}
-	// Another resource: only a reference to it may stand here.
+	// Another resource: a reference to it may stand here, or all of it.
+	if o, isObject := value.(map[string]any); isObject && o["@odata.id"] != nil {
+		if odataType, _ := o["@odata.type"].(string); strings.Contains(odataType, ".") {
+			bad := c.set.Check(strings.TrimPrefix(odataType[:strings.LastIndexByte(odataType, '.')], "#"), "", value)
+			for i, b := range bad {
+				bad[i] = at + b
+			}
+			return bad
+		}
+	}
 	return c.check("odata-v4", map[string]any{"$ref": "#/definitions/idRef"}, value, at)
 }
 

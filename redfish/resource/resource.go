@@ -62,7 +62,8 @@ type Collection struct {
 	Name      string `json:"Name"`
 	Count     int    `json:"Members@odata.count"`
 	Members   []any  `json:"Members"`
-	// Next is the URI of the rest, where this is a part.
+	// Next is the URI of the rest, where this is a part: handlers show all
+	// members, and package protocol makes pages.
 	Next string `json:"Members@odata.nextLink,omitempty"`
 }
 

@@ -38,13 +38,17 @@ type Route struct {
 	// Stream: GET writes its own body for as long as the client stays, and reads
 	// its query itself.
 	Stream bool
+	// Media is the media type of what GET shows, where that is no JSON. No Accept
+	// is refused for it.
+	Media string
 	// Open: the method needs no login, whatever the standard table says: POST
 	// of a login.
 	Open bool
 	// Self: who has no privilege but ConfigureSelf may PATCH, too; the handler
 	// sees to it that it is only what is theirs (Property overrides).
 	Self bool
-	// Free: a user who has to change the password first may use it all the same.
+	// Free: a user who has to change the password first may use it all the same;
+	// with Self, only to see and PATCH the own account.
 	Free bool
 
 	Get, Post, Patch, Put, Delete Handler

@@ -30,7 +30,7 @@ const (
 	AccountServiceURI     = rootURI + "/AccountService"
 	AccountsURI           = AccountServiceURI + "/Accounts"
 	RolesURI              = AccountServiceURI + "/Roles"
-	PrivilegeMapURI       = RegistriesURI + "/Redfish_1.8.0_PrivilegeRegistry"
+	PrivilegeMapURI       = RegistriesURI + "/Redfish_1.8.0_PrivilegeRegistry/Redfish_1.8.0_PrivilegeRegistry.json"
 	CertificateServiceURI = rootURI + "/CertificateService"
 	EventServiceURI       = rootURI + "/EventService"
 	SubscriptionsURI      = EventServiceURI + "/Subscriptions"
