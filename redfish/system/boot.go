@@ -1,6 +1,7 @@
 package system
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 
@@ -11,10 +12,16 @@ import (
 
 // boot is ComputerSystem.Boot: the boot override.
 type boot struct {
-	Enabled string   `json:"BootSourceOverrideEnabled"`
-	Target  string   `json:"BootSourceOverrideTarget"`
-	Targets []string `json:"BootSourceOverrideTarget@Redfish.AllowableValues"`
-	Mode    *string  `json:"BootSourceOverrideMode"` // null: the firmware decides
+	Enabled  string   `json:"BootSourceOverrideEnabled"`
+	Enableds []string `json:"BootSourceOverrideEnabled@Redfish.AllowableValues"`
+	Target   string   `json:"BootSourceOverrideTarget"`
+	Targets  []string `json:"BootSourceOverrideTarget@Redfish.AllowableValues"`
+	Mode     *string  `json:"BootSourceOverrideMode"` // null: the firmware decides
+	Modes    []string `json:"BootSourceOverrideMode@Redfish.AllowableValues"`
+	Writable []string `json:"@Redfish.WriteableProperties"`
+	// HTTP is where UefiHttp boots from, and is there beside that target: null,
+	// as it is DHCP that says it.
+	HTTP json.RawMessage `json:"HttpBootUri,omitempty"`
 }
 
 // The names of what PATCH takes in Boot.
@@ -22,12 +29,19 @@ const (
 	bootEnabled = "BootSourceOverrideEnabled"
 	bootTarget  = "BootSourceOverrideTarget"
 	bootMode    = "BootSourceOverrideMode"
+	httpBootURI = "HttpBootUri" // only shown
 )
 
 func newBoot(targets []host.BootTarget, now host.BootOverride) *boot {
-	b := &boot{Enabled: "Once", Target: string(now.Target), Targets: []string{string(host.BootDefault)}}
+	b := &boot{Enabled: "Once", Enableds: []string{"Disabled", "Once", "Continuous"},
+		Target: string(now.Target), Targets: []string{string(host.BootDefault)},
+		Modes:    []string{string(host.BootModeLegacy), string(host.BootModeUEFI)},
+		Writable: []string{bootEnabled, bootTarget, bootMode}}
 	for _, t := range targets {
 		b.Targets = append(b.Targets, string(t))
+		if t == host.BootUEFIHTTP {
+			b.HTTP = json.RawMessage("null")
+		}
 	}
 	switch {
 	case now.Target == host.BootDefault || now.Target == "":
@@ -48,9 +62,9 @@ func (s *System) setBoot(value any, o host.Origin) (bool, []message.Message) {
 	if !isObject {
 		return false, []message.Message{message.PropertyValueTypeError(value, "Boot").About(message.Pointer("Boot"))}
 	}
-	now := s.host.Boot.Get()
-	shown := newBoot(s.host.Boot.Targets(), now)
-	sent, problems := bootValues(given, shown.Targets)
+	now := s.Host.Boot.Get()
+	shown := newBoot(s.Host.Boot.Targets(), now)
+	sent, problems := bootValues(given, shown)
 	if problems != nil {
 		return false, problems
 	}
@@ -58,7 +72,7 @@ func (s *System) setBoot(value any, o host.Origin) (bool, []message.Message) {
 	if problems != nil {
 		return false, problems
 	}
-	switch err := s.host.Boot.Set(want, o); {
+	switch err := s.Host.Boot.Set(want, o); {
 	case errors.Is(err, errors.ErrUnsupported) && want.Mode != host.BootModeDefault:
 		// The target is one that the host offers, so it is the mode.
 		return false, []message.Message{message.PropertyValueNotInList(string(want.Mode), bootMode).About(message.Pointer("Boot", bootMode))}
@@ -67,32 +81,32 @@ func (s *System) setBoot(value any, o host.Origin) (bool, []message.Message) {
 	case err != nil:
 		return false, []message.Message{s.notUpdated("Boot", err)}
 	}
-	if _, modeSent := sent[bootMode]; modeSent && s.host.Boot.Get().Mode != want.Mode {
-		// The host keeps no mode without a target. What else was sent is done.
-		return len(sent) > 1, []message.Message{message.PropertyValueConflict(bootMode, bootTarget).About(message.Pointer("Boot", bootMode))}
-	}
 	return true, nil
 }
 
 // bootValues reads the properties of Boot that can be written. A mode of null
 // is "".
-func bootValues(given resource.Object, targets []string) (sent map[string]string, problems []message.Message) {
+func bootValues(given resource.Object, shown *boot) (sent map[string]string, problems []message.Message) {
 	sent = map[string]string{}
 	for _, m := range given {
 		var values []string
 		switch m.Name {
 		case bootEnabled:
-			values = []string{"Disabled", "Once", "Continuous"}
+			values = shown.Enableds
 		case bootTarget:
-			values = targets
+			values = shown.Targets
 		case bootMode:
-			values = []string{string(host.BootModeLegacy), string(host.BootModeUEFI)}
+			values = shown.Modes
 			if m.Value == nil {
 				sent[m.Name] = string(host.BootModeDefault)
 				continue
 			}
 		default:
-			if !resource.Ignored(m.Name) {
+			switch {
+			case resource.Ignored(m.Name), m.Name == httpBootURI && m.Value == nil && shown.HTTP != nil: // as it was read
+			case m.Name == httpBootURI && shown.HTTP != nil:
+				problems = append(problems, message.PropertyNotWritable(m.Name).About(message.Pointer("Boot", m.Name)))
+			default:
 				problems = append(problems, message.PropertyUnknown(m.Name).About(message.Pointer("Boot", m.Name)))
 			}
 			continue

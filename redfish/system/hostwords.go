@@ -10,17 +10,6 @@ import (
 
 // This file puts package host's words and errors into Redfish's.
 
-// powerState is Resource.PowerState; nil (null) where no wire tells.
-func powerState(s host.PowerState) *string {
-	switch s {
-	case host.StateOff, host.StatePoweringOn, host.StateOn, host.StatePoweringOff:
-		return new(string(s))
-	case host.StateAsleep:
-		return new("Paused")
-	}
-	return nil
-}
-
 // systemStatus is Resource.Status of the host.
 func systemStatus(p host.PowerStatus) resource.Status {
 	st := resource.Status{Health: "OK"}
@@ -90,12 +79,12 @@ func (s *System) powerProblem(err error) message.Message {
 	case errors.Is(err, host.ErrStopped):
 		return message.TemporarilyUnavailable()
 	}
-	s.log.Error("power request failed", "error", err)
+	s.Log.Error("power request failed", "error", err)
 	return message.InternalError()
 }
 
 // notUpdated logs why a property could not be written.
 func (s *System) notUpdated(name string, err error) message.Message {
-	s.log.Error("property not updated", "property", name, "error", err)
+	s.Log.Error("property not updated", "property", name, "error", err)
 	return message.PropertyNotUpdated(name).About(message.Pointer(name))
 }

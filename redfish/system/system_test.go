@@ -1,14 +1,18 @@
 package system
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/redfish/machine"
 	"github.com/nitrino/nitrino/redfish/message"
 	"github.com/nitrino/nitrino/redfish/protocol"
 	"github.com/nitrino/nitrino/redfish/redfishtest"
@@ -27,12 +31,80 @@ func newRig(t testing.TB, o redfishtest.HostOptions) *rig {
 	r := &rig{host: redfishtest.NewHost(t, o)}
 	log := slog.New(slog.DiscardHandler)
 	r.system = New(Options{Host: r.host.Host, Log: log})
+	r.serve(t, log)
+	return r
+}
+
+func (r *rig) serve(t testing.TB, log *slog.Logger) {
+	t.Helper()
 	service, err := protocol.New(protocol.Options{Auth: redfishtest.NewAuth(), Log: log, Routes: r.system.Routes()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Rig = redfishtest.New(t, service)
-	return r
+}
+
+// What the owner of the service knows is shown.
+func TestFullSystem(t *testing.T) {
+	r := &rig{host: redfishtest.NewHost(t, redfishtest.HostOptions{})}
+	log := slog.New(slog.DiscardHandler)
+	console := SerialConsole{
+		MaxSessions: 5,
+		SSH:         &ConsoleService{Enabled: true, Port: 22, Shared: true, Command: "console", HotKeys: "Press Enter, then ~ and ."},
+		IPMI:        &ConsoleService{Port: 623},
+	}
+	r.system = New(Options{Host: r.host.Host, Log: log,
+		Hardware: &host.Hardware{Manufacturer: "QEMU", Model: "pc", Serial: "42", ProcessorModel: "Fast", ProcessorCount: 2, CoreCount: 8, ThreadCount: 16, MemoryBytes: 3 << 29, BIOSVersion: "1.2"},
+		Chassis:  true, Manager: true, LogServices: true, VirtualMedia: true,
+		SerialConsole: func() SerialConsole { return console },
+		GraphicalConsole: func() GraphicalConsole {
+			return GraphicalConsole{Enabled: true, Port: 5900, MaxSessions: 4, Types: []string{"KVMIP"}}
+		},
+	})
+	r.serve(t, log)
+	patch := func(body string) redfishtest.Call {
+		return redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "oper", Body: body}
+	}
+	r.Want(patch(`{"AssetTag":"Regal 7"}`), 200)
+	r.Want(patch(`{"AssetTag":"`+strings.Repeat("x", 64)+`"}`), 400, "StringValueTooLong")
+	if err := r.host.Watchdog.Set(host.WatchdogConfig{Use: host.WatchdogSMSOS, Action: host.Cycle, Timeout: time.Hour}, host.Origin{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.host.Watchdog.Start(host.Origin{}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(want map[string]string) {
+		t.Helper()
+		a := r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "reader"}, 200)
+		for path, w := range want {
+			if got := fmt.Sprint(a.At(strings.Split(path, "/")...)); got != w {
+				t.Errorf("%s: got %s, want %s", path, got, w)
+			}
+		}
+	}
+	check(map[string]string{
+		"Manufacturer": "QEMU", "Model": "pc", "SerialNumber": "42", "AssetTag": "Regal 7", "BiosVersion": "1.2",
+		"ProcessorSummary": "map[CoreCount:8 Count:2 LogicalProcessorCount:16 Model:Fast]", "MemorySummary": "map[TotalSystemMemoryGiB:1.5]",
+		"Links":                  "map[Chassis:[map[@odata.id:/redfish/v1/Chassis/chassis]] ManagedBy:[map[@odata.id:/redfish/v1/Managers/bmc]]]",
+		"LogServices/@odata.id":  resource.SystemLogServicesURI,
+		"VirtualMedia/@odata.id": resource.SystemVirtualMediaURI,
+		"SerialConsole/SSH":      "map[ConsoleEntryCommand:console HotKeySequenceDisplay:Press Enter, then ~ and . Port:22 ServiceEnabled:true SharedWithManagerCLI:true]",
+		"SerialConsole/IPMI":     "map[Port:623 ServiceEnabled:false]", "SerialConsole/MaxConcurrentSessions": "5",
+		"GraphicalConsole":  "map[ConnectTypesSupported:[KVMIP] MaxConcurrentSessions:4 Port:5900 ServiceEnabled:true]",
+		"HostWatchdogTimer": "map[FunctionEnabled:true Status:map[Health:OK State:Enabled] TimeoutAction:PowerCycle WarningAction:None]",
+		"LastResetTime":     "<nil>",
+	})
+	console.SSH = nil
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	r.host.Events.Add(host.Event{Kind: "power.restarted", Time: at})
+	r.host.Events.Add(host.Event{Kind: "power.asleep", Time: at.Add(time.Hour)})
+	check(map[string]string{"SerialConsole/SSH": "<nil>", "LastResetTime": "2026-01-02T03:04:05Z"})
+	for action, want := range map[host.Action]string{"": "None", host.Reset: "ResetSystem", host.ForceOff: "PowerDown"} {
+		got := newWatchdogTimer(host.WatchdogStatus{Config: host.WatchdogConfig{Action: action, PreNMI: true}})
+		if got.TimeoutAction != want || got.WarningAction != "DiagnosticInterrupt" {
+			t.Errorf("%s: got %+v, want %s", action, got, want)
+		}
+	}
 }
 
 func TestSystem(t *testing.T) {
@@ -50,10 +122,19 @@ func TestSystem(t *testing.T) {
 		{[]string{"Status", "Health"}, "OK"},
 		{[]string{"PowerRestorePolicy"}, "AlwaysOff"},
 		{[]string{"LocationIndicatorActive"}, false},
+		{[]string{"IndicatorLED"}, "Off"},
 		{[]string{"Boot", "BootSourceOverrideEnabled"}, "Disabled"},
 		{[]string{"Boot", "BootSourceOverrideTarget"}, "None"},
 		{[]string{"Boot", "BootSourceOverrideMode"}, nil},
 		{[]string{"Boot", "BootSourceOverrideTarget@Redfish.AllowableValues"}, "[None Pxe Hdd UefiHttp]"},
+		{[]string{"Boot", "BootSourceOverrideEnabled@Redfish.AllowableValues"}, "[Disabled Once Continuous]"},
+		{[]string{"Boot", "BootSourceOverrideMode@Redfish.AllowableValues"}, "[Legacy UEFI]"},
+		{[]string{"Boot", "@Redfish.WriteableProperties"}, "[BootSourceOverrideEnabled BootSourceOverrideTarget BootSourceOverrideMode]"},
+		{[]string{"Boot", "HttpBootUri"}, nil},
+		{[]string{"MemorySummary", "TotalSystemMemoryGiB"}, nil},
+		{[]string{"AssetTag"}, ""},
+		{[]string{"HostWatchdogTimer", "TimeoutAction"}, "None"},
+		{[]string{"HostWatchdogTimer", "Status", "State"}, "Disabled"},
 		{[]string{"Actions", "#ComputerSystem.Reset", "target"}, resetURI},
 		{[]string{"Actions", "#ComputerSystem.Reset", "ResetType@Redfish.AllowableValues"},
 			"[On ForceOff GracefulShutdown GracefulRestart ForceRestart PowerCycle PushPowerButton]"},
@@ -72,7 +153,8 @@ func TestSystem(t *testing.T) {
 func TestBareSystem(t *testing.T) {
 	r := newRig(t, redfishtest.HostOptions{Bare: true})
 	a := r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "reader"}, 200)
-	for _, name := range []string{"PowerRestorePolicy", "LocationIndicatorActive", "Boot"} {
+	for _, name := range []string{"PowerRestorePolicy", "LocationIndicatorActive", "IndicatorLED", "Boot", "Manufacturer", "Model", "SerialNumber", "ProcessorSummary", "BiosVersion",
+		"LastResetTime", "SerialConsole", "GraphicalConsole", "LogServices", "VirtualMedia"} {
 		if _, there := a.JSON[name]; there {
 			t.Errorf("%s is shown", name)
 		}
@@ -85,6 +167,9 @@ func TestBareSystem(t *testing.T) {
 	}
 	for _, body := range []string{`{"PowerRestorePolicy":"AlwaysOn"}`, `{"LocationIndicatorActive":true}`, `{"Boot":{"BootSourceOverrideMode":"UEFI"}}`} {
 		r.Want(redfishtest.Call{Method: "PATCH", URI: resource.SystemURI, User: "admin", Body: body}, 400, "PropertyUnknown")
+	}
+	if links, _ := a.At("Links").(map[string]any); len(links) != 0 {
+		t.Errorf("Links: %v", links)
 	}
 	if newResetAction(func(host.Action) bool { return false }) != nil {
 		t.Error("a host without wires has a reset action")
@@ -103,14 +188,18 @@ func TestReset(t *testing.T) {
 	if got := state(r); got != "Off" {
 		t.Fatalf("PowerState: got %v, want Off", got)
 	}
-	for _, kind := range []string{"ForceRestart", "GracefulRestart", "PowerCycle"} {
-		r.Want(reset(kind), 409, "ResourceInStandby")
-	}
-	r.Want(reset("ForceOff"), 204) // it is off
-	r.Want(reset("On"), 204)
-	r.host.Await(t, host.StateOn)
-	if got := r.host.Button.Count(); got != 1 {
-		t.Errorf("the power button was pressed %d times, want 1", got)
+	r.Want(reset("Nmi"), 400, "ActionParameterValueNotInList") // no such wire
+	r.Want(reset("ForceOff"), 204)                             // it is off
+	for i, kind := range []string{"ForceRestart", "GracefulRestart", "PowerCycle", "On"} {
+		r.Want(reset(kind), 204)
+		r.host.Await(t, host.StateOn)
+		if got := r.host.Button.Count(); got != i+1 {
+			t.Errorf("%s of a host that is off: the power button was pressed %d times in all, want %d", kind, got, i+1)
+		}
+		if kind != "On" {
+			r.host.LED.Set(false)
+			r.host.Await(t, host.StateOff)
+		}
 	}
 	r.Want(reset("On"), 204)
 	a := r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "oper"})
@@ -207,7 +296,7 @@ func TestHostWords(t *testing.T) {
 		{host.PowerStatus{State: host.StateAsleep}, "Paused", "StandbyOffline", "OK"},
 	} {
 		st := systemStatus(c.in)
-		if got := show(powerState(c.in.State)); got != c.power {
+		if got := show(machine.PowerState(c.in.State)); got != c.power {
 			t.Errorf("%+v: PowerState %s, want %s", c.in, got, c.power)
 		}
 		if got := show(st.State); got != c.state || st.Health != c.helth {
@@ -248,6 +337,9 @@ func TestPatchSystem(t *testing.T) {
 		{`{"PowerRestorePolicy":"Sometimes"}`, 400, []string{"PropertyValueNotInList"}, []string{"#/PowerRestorePolicy"}},
 		{`{"PowerRestorePolicy":1}`, 400, []string{"PropertyValueTypeError"}, []string{"#/PowerRestorePolicy"}},
 		{`{"LocationIndicatorActive":true}`, 200, nil, nil},
+		{`{"IndicatorLED":"Off"}`, 200, nil, nil},
+		{`{"IndicatorLED":"Lit"}`, 200, nil, nil},
+		{`{"IndicatorLED":"Blinking"}`, 400, []string{"PropertyValueNotInList"}, []string{"#/IndicatorLED"}},
 		{`{"LocationIndicatorActive":"true"}`, 400, []string{"PropertyValueTypeError"}, []string{"#/LocationIndicatorActive"}},
 		{`{"LocationIndicatorActive":null}`, 400, []string{"PropertyValueTypeError"}, []string{"#/LocationIndicatorActive"}},
 		{`{"PowerState":"Off"}`, 400, []string{"PropertyNotWritable"}, []string{"#/PowerState"}},
@@ -264,7 +356,7 @@ func TestPatchSystem(t *testing.T) {
 		t.Errorf("saved policies: got %v, want %v", r.host.Policies, want)
 	}
 	a := r.Do(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "oper"})
-	if a.At("PowerRestorePolicy") != "LastState" || a.At("LocationIndicatorActive") != true || !r.host.Identify.On() {
+	if a.At("PowerRestorePolicy") != "LastState" || a.At("LocationIndicatorActive") != true || a.At("IndicatorLED") != "Lit" || !r.host.Identify.On() {
 		t.Errorf("after PATCH: %s", a.Body)
 	}
 	r.host.Light.Fail(errors.New("wire"))
@@ -292,8 +384,14 @@ func TestBoot(t *testing.T) {
 		{`{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideTarget":"Hdd"}`, 200, nil, off},
 		{`{"BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyMissing"}, off},
 		{`{"BootSourceOverrideEnabled":"Once"}`, 400, []string{"PropertyMissing"}, off},
-		{`{"BootSourceOverrideMode":"UEFI"}`, 400, []string{"PropertyValueConflict"}, off},
-		{`{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideMode":"UEFI"}`, 200, []string{"PropertyValueConflict"}, off},
+		// A mode holds without a target, too.
+		{`{"BootSourceOverrideMode":"UEFI"}`, 200, nil, shown{"Disabled", "None", "UEFI"}},
+		{`{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideMode":"Legacy"}`, 200, nil, shown{"Disabled", "None", "Legacy"}},
+		{`{"BootSourceOverrideTarget":"None"}`, 200, nil, shown{"Disabled", "None", "Legacy"}},
+		{`{"BootSourceOverrideMode":null}`, 200, nil, off},
+		{`{"BootSourceOverrideMode":"BIOS"}`, 400, []string{"PropertyValueNotInList"}, off},
+		{`{"HttpBootUri":"http://boot/","BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"UefiHttp"}`, 400, []string{"PropertyNotWritable"}, off},
+		{`{"HttpBootUri":null,"BootSourceOverrideTarget":"None"}`, 200, nil, off}, // as it was read
 		{`{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Cd"}`, 400, []string{"PropertyValueNotInList"}, off},
 		{`{"BootSourceOverrideEnabled":"Twice","BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyValueNotInList"}, off},
 		{`{"BootSourceOverrideEnabled":true,"BootSourceOverrideTarget":"Pxe"}`, 400, []string{"PropertyValueTypeError"}, off},
@@ -327,6 +425,43 @@ func TestBoot(t *testing.T) {
 		info, _ := a.At("error", "@Message.ExtendedInfo").([]any) // want has looked at it
 		if got := fmt.Sprint(info); !strings.Contains(got, "["+c.about+"]") {
 			t.Errorf("%v, %s: want it about %s, got %s", c.err, c.body, c.about, got)
+		}
+	}
+}
+
+// FuzzPatch: whatever is sent, the override stays one that the host offers.
+func FuzzPatch(f *testing.F) {
+	for _, s := range []string{
+		`{"Boot":{"BootSourceOverrideEnabled":"Once","BootSourceOverrideTarget":"Pxe","BootSourceOverrideMode":"UEFI"}}`,
+		`{"Boot":{"BootSourceOverrideEnabled":"Disabled","BootSourceOverrideMode":null,"HttpBootUri":null}}`,
+		`{"PowerRestorePolicy":"AlwaysOn","LocationIndicatorActive":true,"IndicatorLED":"Off"}`, `{"AssetTag":"x"}`, `{"Boot":[]}`,
+	} {
+		f.Add([]byte(s))
+	}
+	r := newRig(f, redfishtest.HostOptions{Stopped: true})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		body, problem := resource.Decode(data, "")
+		if problem != nil {
+			return
+		}
+		// No policy: saving it is not this test's.
+		body = slices.DeleteFunc(body, func(m resource.Member) bool { return m.Name == "PowerRestorePolicy" })
+		request := &resource.Request{Request: httptest.NewRequest("PATCH", resource.SystemURI, nil), Body: body}
+		if reply := r.system.patchSystem(request); reply.Resource == nil && reply.Problems == nil {
+			t.Error("neither done nor refused")
+		}
+		o := r.host.Boot.Get()
+		if o.Target != host.BootDefault && !slices.Contains(r.host.Boot.Targets(), o.Target) {
+			t.Errorf("the override is %+v", o)
+		}
+	})
+}
+
+func BenchmarkSystem(b *testing.B) {
+	r := newRig(b, redfishtest.HostOptions{Stopped: true})
+	for b.Loop() {
+		if _, err := json.Marshal(r.system.getSystem(nil).Resource); err != nil {
+			b.Fatal(err)
 		}
 	}
 }
