@@ -99,6 +99,7 @@ type counter struct {
 	until   time.Time // the lock's end
 	refused int       // during the lock
 	end     *time.Timer
+	name    string // of a source: whom it failed as last
 }
 
 // spot is what is counted: a source, a name, or both.
@@ -171,6 +172,52 @@ func holds(c *counter, now time.Time) *counter {
 	return c
 }
 
+// Locked says whether failed logins keep a user out: from all but the usual
+// places, or from one of those. A lock of a source alone is none of a user.
+func (a *Auth) Locked(name string) bool { return a.lockouts.nameLocked(name) }
+
+// Unlock ends the locks of a user, and those of sources that failed as that user
+// last: a person who forgot the password and was given a new one tries from
+// where the lock is. What they have counted is forgotten.
+func (a *Auth) Unlock(name string, by Attempt) {
+	if a.lockouts.forgive(name) {
+		a.audit.say(Report{Kind: "auth.unlocked", Level: OK,
+			Message: fmt.Sprintf("The locks against logins as %q were taken away.", printable(name))}.by(by))
+	}
+}
+
+func (l *lockouts) nameLocked(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for pair, c := range l.pairs {
+		if pair.name == name && holds(c, now) != nil {
+			return true
+		}
+	}
+	return holds(l.names[spot{name: name}], now) != nil
+}
+
+// forgive says whether there was a lock.
+func (l *lockouts) forgive(name string) (locked bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, table := range []map[spot]*counter{l.sources, l.names, l.pairs} {
+		for at, c := range table {
+			if at.name != name && c.name != name {
+				continue
+			}
+			locked = locked || holds(c, now) != nil
+			delete(table, at)
+			if c.end != nil {
+				c.end.Stop() // Unlock reports the end
+			}
+		}
+	}
+	return locked
+}
+
 func (l *lockouts) provedAt(pair spot, now time.Time) bool {
 	at, ok := l.proved[pair]
 	return ok && now.Sub(at) < provedFor
@@ -204,6 +251,7 @@ func (l *lockouts) count(t Attempt, ok bool) (allowed bool, reports []Report) {
 			fmt.Sprintf("as %q from %s", printable(t.Name), networkText(pair.source)))
 	}
 	c := l.touch(l.sources, spot{source: pair.source}, maxSources, now)
+	c.name = pair.name
 	reports = l.fail(c, t, now, l.policy.Threshold, l.policy.Max, "from "+networkText(pair.source))
 	c = l.touch(l.names, spot{name: pair.name}, maxNames, now)
 	byName := l.fail(c, t, now, l.policy.UserThreshold, l.policy.UserMax,

@@ -5,7 +5,9 @@ package session
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
@@ -32,10 +34,18 @@ type Auth interface {
 type Service struct {
 	auth Auth
 	log  *slog.Logger
+
+	mu       sync.Mutex
+	contexts map[string]string // by Id of the session, what the client gave it
 }
 
 // New makes it.
-func New(a Auth, log *slog.Logger) *Service { return &Service{a, log} }
+func New(a Auth, log *slog.Logger) *Service {
+	return &Service{auth: a, log: log, contexts: map[string]string{}}
+}
+
+// maxContext is the longest Context of a session, in bytes.
+const maxContext = 256
 
 const (
 	serviceType    = "SessionService.v1_2_0.SessionService"
@@ -58,19 +68,22 @@ type sessionService struct {
 	ServiceEnabled bool `json:"ServiceEnabled"`
 	// SessionTimeout is in seconds of inactivity.
 	SessionTimeout int64           `json:"SessionTimeout"`
+	Writable       []string        `json:"@Redfish.WriteableProperties"`
 	Status         resource.Status `json:"Status"`
 	Sessions       resource.Link   `json:"Sessions"`
 }
 
-// session leaves out Password, which would have to be null, and what this
-// service does not know of a session.
+// session leaves out what this service does not know of a session. Password is
+// always null: it is never told. Context is null where the client gave none.
 type session struct {
 	resource.OData
 	UserName              string   `json:"UserName"`
+	Password              *string  `json:"Password"`
 	SessionType           string   `json:"SessionType,omitempty"`
 	Roles                 []string `json:"Roles"`
 	CreatedTime           string   `json:"CreatedTime"`
 	ClientOriginIPAddress string   `json:"ClientOriginIPAddress,omitempty"`
+	Context               *string  `json:"Context"`
 }
 
 func (s *Service) getSessionService(*resource.Request) *resource.Reply {
@@ -78,6 +91,7 @@ func (s *Service) getSessionService(*resource.Request) *resource.Reply {
 		OData:          resource.NewOData(resource.SessionServiceURI, serviceType, "Session Service"),
 		ServiceEnabled: true,
 		SessionTimeout: int64(s.auth.SessionTimeout() / time.Second),
+		Writable:       []string{"SessionTimeout"},
 		Status:         resource.Enabled(),
 		Sessions:       resource.Link{ODataID: resource.SessionsURI},
 	})
@@ -96,10 +110,13 @@ func (s *Service) patchSessionService(q *resource.Request) *resource.Reply {
 	}))
 }
 
-func (s *Service) getSessions(*resource.Request) *resource.Reply {
+// getSessions lists the sessions that the user may see.
+func (s *Service) getSessions(q *resource.Request) *resource.Reply {
 	var uris []string
 	for _, each := range s.auth.Sessions() {
-		uris = append(uris, resource.SessionsURI+"/"+each.ID)
+		if visible(q, each) {
+			uris = append(uris, resource.SessionsURI+"/"+each.ID)
+		}
 	}
 	return resource.OK(resource.NewCollection(resource.SessionsURI, "SessionCollection", "Session Collection", uris...))
 }
@@ -110,7 +127,22 @@ func (s *Service) postSession(q *resource.Request) *resource.Reply {
 		return resource.Fail(message.NeedsTLS())
 	}
 	var name, password string
-	if problems := q.Parameters("", resource.Required(resource.Text("UserName", &name)), resource.Required(resource.Password("Password", &password))); problems != nil {
+	var context *string
+	problems := q.Parameters("",
+		resource.Required(resource.Text("UserName", &name)),
+		resource.Required(resource.Password("Password", &password)),
+		resource.Parameter{Name: "Context", Set: func(value any, _ string) *message.Message {
+			text, isString := value.(string)
+			switch {
+			case !isString:
+				return new(message.PropertyValueTypeError(value, "Context"))
+			case len(text) > maxContext:
+				return new(message.StringValueTooLong(text, maxContext))
+			}
+			context = &text
+			return nil
+		}})
+	if problems != nil {
 		return resource.Fail(problems...)
 	}
 	by := protocol.Attempt(q.Request, name)
@@ -122,11 +154,32 @@ func (s *Service) postSession(q *resource.Request) *resource.Reply {
 	if err != nil {
 		return resource.Fail(*protocol.LoginProblem(s.log, err))
 	}
-	r := newSession(made)
-	return &resource.Reply{Status: http.StatusCreated, Resource: r, Location: r.ODataID, Token: token}
+	s.keep(made.ID, context)
+	r := s.newSession(made)
+	reply := &resource.Reply{Status: http.StatusCreated, Resource: r, Location: r.ODataID, Token: token}
+	if u.PasswordChangeRequired {
+		// The login stands, and this tells what it is good for (DSP0266, Password
+		// change required).
+		reply.Problems = []message.Message{message.PasswordChangeRequired(resource.AccountURI(u))}
+	}
+	return reply
 }
 
-func newSession(a auth.Session) session {
+// keep notes a session's context, and forgets those of sessions that are gone.
+func (s *Service) keep(id string, context *string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if context != nil {
+		s.contexts[id] = *context
+	}
+	open := map[string]bool{}
+	for _, each := range s.auth.Sessions() {
+		open[each.ID] = true
+	}
+	maps.DeleteFunc(s.contexts, func(id, _ string) bool { return !open[id] })
+}
+
+func (s *Service) newSession(a auth.Session) session {
 	r := session{
 		OData:       resource.NewOData(resource.SessionsURI+"/"+a.ID, sessionType, "User Session"),
 		UserName:    a.User,
@@ -142,33 +195,46 @@ func newSession(a auth.Session) session {
 	if a.Source.IsValid() {
 		r.ClientOriginIPAddress = a.Source.String()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if context, given := s.contexts[a.ID]; given {
+		r.Context = &context
+	}
 	return r
 }
 
-// ownSession finds the session that the request is about; it must be the
-// user's own unless the user may configure the manager.
-func (s *Service) ownSession(q *resource.Request) (auth.Session, *resource.Reply) {
+// visible says whether the user may see and end a session: the own ones, and all
+// those who may configure the manager. Who has to change the password first may
+// only log out.
+func visible(q *resource.Request, a auth.Session) bool {
+	return a.User == q.User.Name || q.May(resource.ConfigureManager) && !q.User.PasswordChangeRequired
+}
+
+// find finds the session that the request is about.
+func (s *Service) find(q *resource.Request) (auth.Session, *resource.Reply) {
 	id := q.PathValue("id")
 	a, found := s.auth.SessionByID(id)
-	if !found {
-		return a, resource.Fail(message.ResourceNotFound("Session", id))
-	}
-	if a.User != q.User.Name && !q.May(resource.ConfigureManager) {
+	switch {
+	case found && visible(q, a):
+		return a, nil
+	case q.User.PasswordChangeRequired:
+		return a, resource.Fail(message.PasswordChangeRequired(resource.AccountURI(q.User)))
+	case found:
 		return a, resource.Fail(message.InsufficientPrivilege())
 	}
-	return a, nil
+	return a, resource.Fail(message.ResourceNotFound("Session", id))
 }
 
 func (s *Service) getSession(q *resource.Request) *resource.Reply {
-	a, problem := s.ownSession(q)
+	a, problem := s.find(q)
 	if problem != nil {
 		return problem
 	}
-	return resource.OK(newSession(a))
+	return resource.OK(s.newSession(a))
 }
 
 func (s *Service) deleteSession(q *resource.Request) *resource.Reply {
-	a, problem := s.ownSession(q)
+	a, problem := s.find(q)
 	if problem != nil {
 		return problem
 	}
