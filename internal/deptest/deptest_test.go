@@ -19,7 +19,7 @@ var below = []string{"screen", "block", "update", "media", "host", "auth", "inte
 var arrows = []Rule{
 	{Folder: "cmds", May: []string{"bmc", "board", "image", "update", "internal"}},
 	{Folder: "uinit", May: []string{"bmc", "board", "internal"}},
-	{Folder: "bmc", May: append([]string{"ipmi", "redfish", "console", "kvm", "libvirt", "web", "netboot", "overlay", "network", "clock", "board"}, below...)},
+	{Folder: "bmc", May: append([]string{"ipmi", "redfish", "console", "kvm", "libvirt", "web", "metrics", "netboot", "overlay", "network", "clock", "board"}, below...)},
 
 	{Folder: "ipmi", May: below},
 	{Folder: "redfish", May: below},
@@ -27,6 +27,7 @@ var arrows = []Rule{
 	{Folder: "kvm", May: below},
 	{Folder: "libvirt", May: below},
 	{Folder: "web", May: below},
+	{Folder: "metrics", May: below},
 	{Folder: "netboot", May: below},
 	{Folder: "overlay", May: below},
 
