@@ -341,7 +341,8 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 	if err != nil {
 		return err
 	}
-	services, err := b.services(h, k, r, net, group)
+	w := web{b: b, host: h, keys: k, run: r, net: net, clock: times, ports: &ports{}}
+	services, err := b.services(w, group)
 	if err != nil {
 		return err
 	}
@@ -359,6 +360,7 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 			return err
 		}
 	}
+	w.ports.set(at)
 	b.Events.Add(host.Event{Kind: "bmc.started", Message: fmt.Sprintf("nitrino %s is up.", b.opt.Version)})
 	r.Ready(at)
 	return b.follow(ctx, gen, now, group, h, net, times, services, r.SetHostName)

@@ -10,24 +10,9 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
-	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/httplimit"
-	"github.com/nitrino/nitrino/redfish"
 	"github.com/nitrino/nitrino/redfish/protocol"
 )
-
-// web is the handler of all that HTTPS serves.
-func (b *BMC) web(h *host.Host) (http.Handler, error) {
-	rf, err := redfish.New(redfish.Options{Host: h, Auth: b.Users, Log: b.log, Product: "nitrino", Version: b.opt.Version})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("/redfish", rf)
-	mux.Handle("/redfish/", rf)
-	mux.Handle("GET /{$}", http.RedirectHandler("/redfish/v1/", http.StatusFound))
-	return mux, nil
-}
 
 // The limits of a connection: a client that stalls gives its place back. Handlers
 // of streams and uploads lift readLimit and answerLimit for themselves, by

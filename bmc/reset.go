@@ -62,6 +62,15 @@ type defaultsRequest struct {
 // asked for it, and where the users are gone the first login is made anew. The
 // host is not touched.
 func (b *BMC) ResetDefaults(scope DefaultsScope, from host.Origin) error {
+	if err := b.keepDefaults(scope, from); err != nil {
+		return err
+	}
+	b.Reset()
+	return nil
+}
+
+// keepDefaults has the next Open reset what scope says.
+func (b *BMC) keepDefaults(scope DefaultsScope, from host.Origin) error {
 	if !scope.known() {
 		return fmt.Errorf("%w: %.40q", ErrScope, string(scope))
 	}
@@ -72,7 +81,6 @@ func (b *BMC) ResetDefaults(scope DefaultsScope, from host.Origin) error {
 	if err := atomicfile.Write(filepath.Join(b.opt.Dir, defaultsFile), text, 0o600); err != nil {
 		return fmt.Errorf("reset to defaults: %w", err)
 	}
-	b.Reset()
 	return nil
 }
 

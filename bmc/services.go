@@ -13,7 +13,6 @@ import (
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/supervise"
 	"github.com/nitrino/nitrino/ipmi"
-	"github.com/nitrino/nitrino/network"
 )
 
 // A service is a front-end that the settings switch on and off.
@@ -80,11 +79,12 @@ func (s *service) apply(group *supervise.Group, set Settings) error {
 }
 
 // services are the front-ends, in the order of their start.
-func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, group *supervise.Group) ([]*service, error) {
-	web, err := b.web(h)
+func (b *BMC) services(w web, group *supervise.Group) ([]*service, error) {
+	pages, err := w.start(group)
 	if err != nil {
 		return nil, err
 	}
+	h, k, r := w.host, w.keys, w.run
 	return []*service{
 		{
 			name: "https",
@@ -95,7 +95,7 @@ func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, gr
 				if err != nil {
 					return nil, "", err
 				}
-				return func(ctx context.Context) error { return serveHTTPS(ctx, l, web, k.tls, b.log) }, l.Addr().String(), nil
+				return func(ctx context.Context) error { return serveHTTPS(ctx, l, pages, k.tls, b.log) }, l.Addr().String(), nil
 			},
 		},
 		{
@@ -126,7 +126,7 @@ func (b *BMC) services(h *host.Host, k keys, r Run, manager *network.Manager, gr
 			key: enabled(func(s Settings) (bool, any) { return s.IPMI.Enabled, s.IPMI.config() }),
 			at:  func(a *Addresses, at string) { a.IPMI = at },
 			listen: func(s Settings) (func(context.Context) error, string, error) {
-				return b.listenIPMI(s, h, r, manager, group)
+				return b.listenIPMI(s, h, r, w.net, group)
 			},
 		},
 	}, nil
