@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+)
+
+func userCommands() []command {
+	roles := []string{"Administrator", "Operator", "ReadOnly"}
+	return []command{
+		{name: "users list", help: "show the users", setup: plain(listUsers)},
+		{name: "users add", args: "NAME ROLE", help: "make a user: Administrator, Operator or ReadOnly", setup: addUser},
+		{name: "users rm", args: "NAME", help: "delete a user", setup: plain(removeUser)},
+		{name: "users passwd", args: "[NAME]", help: "change a password, one's own without NAME", setup: passwd},
+		{name: "users role", args: "NAME ROLE", help: "give a user another role", values: roles, setup: plain(setRole)},
+		{name: "users enable", args: "NAME", help: "let a user log in", setup: enable(true)},
+		{name: "users disable", args: "NAME", help: "keep a user from logging in", setup: enable(false)},
+		{name: "users unlock", args: "NAME", help: "let a user try again who is locked out", setup: plain(unlock)},
+	}
+}
+
+// A userRow is an account.
+type userRow struct {
+	Name    string   `json:"name"`
+	Role    string   `json:"role"`
+	Enabled bool     `json:"enabled"`
+	Locked  bool     `json:"locked"`
+	Change  bool     `json:"password_change_required"`
+	Types   []string `json:"types,omitempty"`
+	uri     string
+}
+
+type accountService struct{ Accounts link }
+
+// accounts reads the users; only the services with a fixed number of places have
+// empty ones, which are left out.
+func (c *client) accounts() (uri string, all []userRow, err error) {
+	r, err := c.root()
+	if err != nil {
+		return "", nil, err
+	}
+	var s accountService
+	if _, err := c.read(r.AccountService.URI, &s); err != nil {
+		return "", nil, fmt.Errorf("users: %w", err)
+	}
+	some, err := members[struct {
+		URI                    string `json:"@odata.id"`
+		UserName               string
+		Role                   string `json:"RoleId"`
+		Enabled                *bool
+		Locked                 bool
+		PasswordChangeRequired bool
+		AccountTypes           []string
+	}](c, s.Accounts.URI)
+	if err != nil {
+		return "", nil, fmt.Errorf("users: %w", err)
+	}
+	all = []userRow{}
+	for _, a := range some {
+		if a.UserName != "" {
+			all = append(all, userRow{a.UserName, a.Role, a.Enabled == nil || *a.Enabled, a.Locked, a.PasswordChangeRequired, a.AccountTypes, a.URI})
+		}
+	}
+	return s.Accounts.URI, all, nil
+}
+
+func (c *client) account(name string) (userRow, error) {
+	_, all, err := c.accounts()
+	if err != nil {
+		return userRow{}, err
+	}
+	for _, a := range all {
+		if a.Name == name {
+			return a, nil
+		}
+	}
+	return userRow{}, fmt.Errorf("there is no user %q", name)
+}
+
+func listUsers(ctx context.Context, p *program, _ []string) error {
+	c, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	_, all, err := c.accounts()
+	if err != nil {
+		return err
+	}
+	return p.show(all, func(w io.Writer) {
+		row(w, "NAME", "ROLE", "ENABLED", "LOCKED", "MAY USE")
+		for _, a := range all {
+			row(w, a.Name, a.Role, yesNo(a.Enabled), yesNo(a.Locked), strings.Join(a.Types, ","))
+		}
+	})
+}
+
+// newPassword takes it from a file, the environment, or asks twice.
+func (p *program) newPassword(file, name string) (string, error) {
+	if file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("reading the new password: %w", err)
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		return strings.TrimSuffix(line, "\r"), nil
+	}
+	if text := p.getenv("BMCCTL_NEW_PASSWORD"); text != "" {
+		return text, nil
+	}
+	first, err := p.secret("New password of " + name + ": ")
+	if errors.Is(err, errNoTerminal) {
+		return "", usagef("no new password: want -new-password-file FILE, the variable BMCCTL_NEW_PASSWORD, or a terminal to ask at")
+	}
+	if err != nil {
+		return "", err
+	}
+	second, err := p.secret("Again: ")
+	if err != nil {
+		return "", err
+	}
+	if first != second {
+		return "", errors.New("the two are not the same: nothing was changed")
+	}
+	return first, nil
+}
+
+func addUser(f *flag.FlagSet) call {
+	file := f.String("new-password-file", "", "`file` whose first line is the new user's password")
+	types := f.String("types", "", "what the user may use, parted by commas, as in Redfish,IPMI (default: the service's)")
+	change := f.Bool("change", false, "the user has to change the password at the first login")
+	return func(ctx context.Context, p *program, args []string) error {
+		c, err := p.connect(ctx)
+		if err != nil {
+			return err
+		}
+		uri, _, err := c.accounts()
+		if err != nil {
+			return err
+		}
+		body := struct {
+			UserName, Password string
+			Role               string `json:"RoleId"`
+			Enabled            bool
+			Types              []string `json:"AccountTypes,omitempty"`
+			Change             bool     `json:"PasswordChangeRequired,omitempty"`
+		}{UserName: args[0], Role: args[1], Enabled: true, Change: *change}
+		if *types != "" {
+			body.Types = strings.Split(*types, ",")
+		}
+		if body.Password, err = p.newPassword(*file, args[0]); err != nil {
+			return err
+		}
+		if _, err := c.call(http.MethodPost, uri, body, nil); err != nil {
+			return err
+		}
+		return p.done("User %s was made: %s", args[0], args[1])
+	}
+}
+
+func removeUser(ctx context.Context, p *program, args []string) error {
+	c, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := c.account(args[0])
+	if err != nil {
+		return err
+	}
+	if _, err := c.call(http.MethodDelete, a.uri, nil, nil); err != nil {
+		return err
+	}
+	return p.done("User %s is deleted", a.Name)
+}
+
+func passwd(f *flag.FlagSet) call {
+	file := f.String("new-password-file", "", "`file` whose first line is the new password")
+	return func(ctx context.Context, p *program, args []string) error {
+		c, err := p.connect(ctx)
+		if err != nil {
+			return err
+		}
+		name, uri := "", ""
+		if len(args) == 1 {
+			a, err := c.account(args[0])
+			if err != nil {
+				return err
+			}
+			name, uri = a.Name, a.uri
+		} else if name, uri, err = c.self(); err != nil {
+			return err
+		}
+		text, err := p.newPassword(*file, name)
+		if err != nil {
+			return err
+		}
+		if err := c.patch(uri, struct{ Password string }{text}); err != nil {
+			return err
+		}
+		return p.done("The password of %s is changed", name)
+	}
+}
+
+// self finds one's own account, which is all that somebody may see who has to
+// change the password first.
+func (c *client) self() (name, uri string, err error) {
+	s, err := c.api.GetSession()
+	if err != nil {
+		return "", "", fmt.Errorf("whose account: %w", err)
+	}
+	var session struct{ UserName string }
+	if _, err := c.read(s.ID, &session); err != nil {
+		return "", "", fmt.Errorf("whose account: %w", err)
+	}
+	r, err := c.root()
+	if err != nil {
+		return "", "", err
+	}
+	var service accountService
+	if _, err := c.read(r.AccountService.URI, &service); err != nil {
+		return "", "", err
+	}
+	var all struct{ Members []link }
+	if _, err := c.read(service.Accounts.URI, &all); err != nil {
+		return "", "", err
+	}
+	for _, m := range all.Members {
+		var a struct{ UserName string }
+		// Others' accounts may be out of bounds.
+		if _, err := c.read(m.URI, &a); err == nil && a.UserName == session.UserName {
+			return a.UserName, m.URI, nil
+		} else if err != nil && status(err) != http.StatusForbidden {
+			return "", "", err
+		}
+	}
+	return "", "", fmt.Errorf("the account of %s is not to be found", session.UserName)
+}
+
+func setRole(ctx context.Context, p *program, args []string) error {
+	return p.patchUser(ctx, args[0], struct {
+		Role string `json:"RoleId"`
+	}{args[1]}, "%s has the role "+strings.ReplaceAll(args[1], "%", "%%"))
+}
+
+func enable(on bool) func(*flag.FlagSet) call {
+	return plain(func(ctx context.Context, p *program, args []string) error {
+		text := "%s is disabled"
+		if on {
+			text = "%s is enabled"
+		}
+		return p.patchUser(ctx, args[0], struct{ Enabled bool }{on}, text)
+	})
+}
+
+func unlock(ctx context.Context, p *program, args []string) error {
+	return p.patchUser(ctx, args[0], struct{ Locked bool }{false}, "%s is not locked out")
+}
+
+// patchUser changes an account, and says so; text has the name in it.
+func (p *program) patchUser(ctx context.Context, name string, body any, text string) error {
+	c, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := c.account(name)
+	if err != nil {
+		return err
+	}
+	if err := c.patch(a.uri, body); err != nil {
+		return err
+	}
+	return p.done(text, a.Name)
+}
