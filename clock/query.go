@@ -30,6 +30,21 @@ func (e *kissError) Error() string { return fmt.Sprintf("it refuses to answer (%
 // forever says whether the server is not to be asked again at all.
 func (e *kissError) forever() bool { return e.code == "DENY" || e.code == "RSTR" }
 
+// A careful connection gives no answer away that the module would panic at: it
+// takes the exponents of two of poll and precision, bytes 2 and 3 of the header
+// (RFC 5905 section 7.3), and -128 has no opposite in eight bits.
+type careful struct{ net.Conn }
+
+// Read reads a packet.
+func (c careful) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	const least = 0x80
+	if err == nil && n >= 4 && (p[2] == least || p[3] == least) {
+		return 0, errors.New("its answer makes no sense")
+	}
+	return n, err
+}
+
 // query asks a server, given as host:port, once (RFC 5905 section 14).
 func query(ctx context.Context, server string) (s sample, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryLimit)
@@ -40,11 +55,12 @@ func query(ctx context.Context, server string) (s sample, err error) {
 		Timeout: queryLimit,
 		Dialer: func(_, address string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, "udp", address)
-			if err == nil {
-				// What is closed twice fails the second time, which says nothing.
-				stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+			if err != nil {
+				return nil, err
 			}
-			return c, err
+			// What is closed twice fails the second time, which says nothing.
+			stop = context.AfterFunc(ctx, func() { _ = c.Close() })
+			return careful{c}, nil
 		},
 	})
 	switch {
