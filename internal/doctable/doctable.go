@@ -33,6 +33,6 @@ func Check(t *testing.T, path, table, want string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s: got the table\n%s\nwant\n%s\n(go test -p 1 ./ipmi ./ipmi/sdr ./ipmi/sel -run TestDocs -update writes it)", path, got, want)
+		t.Errorf("%s: got the table\n%s\nwant\n%s\n(go test -run TestDocs -update writes it, one package after the other: -p 1)", path, got, want)
 	}
 }
