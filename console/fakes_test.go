@@ -367,7 +367,7 @@ func (p *serial) seen() (string, int) {
 type selector struct{}
 
 func (selector) Targets() []host.BootTarget {
-	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD}
+	return []host.BootTarget{host.BootPXE, host.BootDisk, host.BootCD, host.BootUSB}
 }
 
 func (selector) SelectBoot(context.Context, host.BootTarget, host.BootMode) error { return nil }

@@ -164,6 +164,7 @@ func bootNames() []struct {
 		{"pxe", host.BootPXE},
 		{"disk", host.BootDisk},
 		{"cd", host.BootCD},
+		{"usb", host.BootUSB},
 		{"bios", host.BootBIOSSetup},
 		{"uefi-http", host.BootUEFIHTTP},
 	}

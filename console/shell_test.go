@@ -31,7 +31,7 @@ func TestCandidates(t *testing.T) {
 		{"op", "power policy ", []string{"always-off", "always-on", "last-state"}},
 		{"op", "power policy always-o", []string{"always-off", "always-on"}},
 		{"op", "power policy always-on ", nil},
-		{"op", "boot ", []string{"none", "pxe", "disk", "cd"}},
+		{"op", "boot ", []string{"none", "pxe", "disk", "cd", "usb"}},
 		{"op", "boot --once p", []string{"pxe"}},
 		{"op", "boot pxe --", []string{"--once", "--always", "--uefi", "--legacy"}},
 		{"op", "identify o", []string{"on", "off"}},
