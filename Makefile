@@ -16,7 +16,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SIM   = qemu-system-x86 seabios ipxe-qemu ipmitool openssh-client curl
 BUILD = linux-source-6.12 gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc libc6-dev bc bison flex patch xz-utils rsync device-tree-compiler
 BOARD = qemu-system-arm
-TEST  = freeipmi-tools openipmi shellcheck dosfstools e2fsprogs mtools dnsmasq-base iproute2 snmptrapd
+TEST  = freeipmi-tools openipmi python3-sushy redfishtool shellcheck dosfstools e2fsprogs mtools dnsmasq-base iproute2 snmptrapd
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What takes long to build is kept here, for all users of make.

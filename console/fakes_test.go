@@ -140,8 +140,11 @@ func (f *fakeUsers) SetEnabled(name string, on bool, _ auth.Attempt) error {
 	return f.edit(name, func(u *auth.User) { u.Enabled = on })
 }
 
-func (f *fakeUsers) SetPassword(name, password string, _ auth.Attempt) error {
-	return f.edit(name, func(*auth.User) { f.passwords[name] = password })
+func (f *fakeUsers) SetPassword(name, password string, by auth.Attempt) error {
+	return f.edit(name, func(u *auth.User) {
+		f.passwords[name] = password
+		u.PasswordChangeRequired = u.PasswordChangeRequired && by.Name != name
+	})
 }
 
 func (f *fakeUsers) SetIPMISecret(name, secret string, _ auth.Attempt) error {

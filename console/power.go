@@ -184,7 +184,7 @@ func (s *Server) hostRows() []row {
 		}
 	}
 	return []row{{
-		name: "boot", args: "[none|pxe|disk|cd|bios|uefi-http]", role: auth.ReadOnly, run: boot,
+		name: "boot", args: "[none|pxe|disk|cd|usb|bios|uefi-http]", role: auth.ReadOnly, run: boot,
 		does: "show or set what the host boots next", absent: s.opt.Host.Boot == nil,
 		flags: []flag{
 			{name: "--once", does: "for one boot (as without an option)"},

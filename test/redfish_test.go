@@ -65,8 +65,7 @@ func redfishLife(t *testing.T, s *sim) {
 		})
 	}
 	state("Off")
-	reset("ForceRestart", http.StatusConflict)
-	reset("On", http.StatusNoContent)
+	reset("ForceRestart", http.StatusNoContent) // of a host that is off switches it on
 	state("On")
 	s.power("on")
 	eventually(t, "the demo host", 60*time.Second, func() bool { return strings.Contains(s.ssh("console -p").out, "demo host is up") })
