@@ -19,7 +19,7 @@ type boot struct {
 func bootCommands() []command {
 	return []command{
 		{name: "boot show", help: "show what the host boots next, and what it could", setup: plain(showBoot)},
-		{name: "boot set", args: "TARGET", help: "choose what the host boots next", values: []string{"pxe", "disk", "cd", "usb", "bios", "http"}, setup: setBoot},
+		{name: "boot set", args: "TARGET", help: "choose what the host boots next", values: map[string][]string{"TARGET": {"pxe", "disk", "cd", "usb", "bios", "http"}}, setup: setBoot},
 		{name: "boot clear", help: "let the host boot as its own settings say", setup: plain(clearBoot)},
 	}
 }

@@ -140,12 +140,15 @@ func (c *client) refused(err error) error {
 		return e // without the URL that was to be read
 	}
 	if status(err) == http.StatusUnauthorized {
-		return fmt.Errorf("%w: wrong user or password, or locked out after too many tries (%w)", errDenied, err)
+		return fmt.Errorf("%w: wrong user or password, a disabled user, or locked out after too many tries (%w)", errDenied, err)
 	}
 	// What TLS says of a certificate that nobody known has signed.
 	if text := err.Error(); strings.Contains(text, "x509: ") || strings.Contains(text, "tls: failed to verify") {
 		return &certificateError{fmt.Sprintf("the certificate of %s is not trusted: %v.\n"+
 			"Pin it with bmcctl profile add NAME %s, or name it with -fingerprint, or its authorities with -ca", c.profile.Host, err, c.profile.Host)}
+	}
+	if e, is := errors.AsType[*url.Error](err); is && !errors.Is(err, context.Canceled) {
+		return &url.Error{Op: "connecting to", URL: c.profile.Host, Err: e.Err} // which path was asked first is of no interest
 	}
 	return err
 }
@@ -338,11 +341,30 @@ func (c *client) act(a action, what string, body any) (*answer, error) {
 // pages is how many parts of a collection are read at most.
 const pages = 1000
 
-// members reads all of a collection: as many as the service sends whole, the
-// others one by one. uri "" is a service without it.
+// members reads all of a collection.
 func members[T any](c *client, uri string) ([]T, error) {
+	all, bad, err := eachMember[T](c, uri)
+	return all, errors.Join(append(bad, err)...)
+}
+
+// visibleMembers leaves out those that are others' business.
+func visibleMembers[T any](c *client, uri string) (some []T, err error) {
+	all, bad, err := eachMember[T](c, uri)
+	for i, one := range all {
+		if status(bad[i]) == http.StatusForbidden {
+			continue
+		}
+		some, err = append(some, one), errors.Join(err, bad[i])
+	}
+	return some, err
+}
+
+// eachMember reads a collection: as many members as the service sends whole, the
+// others one by one; bad has an error or nil for each. uri "" is a service without
+// it.
+func eachMember[T any](c *client, uri string) (all []T, bad []error, err error) {
 	if uri == "" {
-		return nil, errUnsupported
+		return nil, nil, errUnsupported
 	}
 	if c.api.Service != nil && c.api.Service.ProtocolFeaturesSupported.ExpandQuery.NoLinks {
 		uri += "?$expand=." // its members in the same answer
@@ -354,7 +376,7 @@ func members[T any](c *client, uri string) ([]T, error) {
 			Next    string `json:"Members@odata.nextLink"`
 		}
 		if _, err := c.read(uri, &page); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		raw = append(raw, page.Members...)
 		if page.Next == "" {
@@ -362,15 +384,14 @@ func members[T any](c *client, uri string) ([]T, error) {
 		}
 		uri = page.Next
 	}
-	all := make([]T, len(raw))
-	bad := make([]error, len(raw))
+	all, bad = make([]T, len(raw)), make([]error, len(raw))
 	var wg sync.WaitGroup
 	turn := make(chan struct{}, 8)
 	for i, one := range raw {
 		var there map[string]json.RawMessage
 		var to link
 		if err := errors.Join(json.Unmarshal(one, &there), json.Unmarshal(one, &to)); err != nil {
-			return nil, fmt.Errorf("%s: a member cannot be read: %w", uri, err)
+			return nil, nil, fmt.Errorf("%s: a member cannot be read: %w", uri, err)
 		}
 		if len(there) > 1 {
 			bad[i] = json.Unmarshal(one, &all[i])
@@ -383,5 +404,5 @@ func members[T any](c *client, uri string) ([]T, error) {
 		})
 	}
 	wg.Wait()
-	return all, errors.Join(bad...)
+	return all, bad, nil
 }

@@ -52,6 +52,8 @@ func TestOtherVendor(t *testing.T) {
 		step{line: "media insert http://y/b.img", code: exitFailed, err: "eject first"},
 		step{line: "media insert http://y/b.img -drive Stick -f", out: "in drive Stick", calls: []string{
 			"POST /redfish/v1/M/bmc9/VM/Stick/Out {}", `POST /redfish/v1/M/bmc9/VM/Stick/In {"Image":"http://y/b.img","Inserted":true,"WriteProtected":true}`}},
+		step{line: "media insert http://y/b.img -f", out: "in drive Stick", calls: []string{
+			"POST /redfish/v1/M/bmc9/VM/Stick/Out {}", `POST /redfish/v1/M/bmc9/VM/Stick/In {"Image":"http://y/b.img","Inserted":true,"WriteProtected":true}`}},
 		step{line: "media insert /nowhere/b.iso", code: exitUnsupported, err: "keeps no images"},
 		step{line: "media eject", out: "Stick is empty", calls: []string{"POST /redfish/v1/M/bmc9/VM/Stick/Out {}"}},
 		step{line: "media eject none", code: exitUsage},
@@ -66,6 +68,12 @@ func TestOtherVendor(t *testing.T) {
 		step{line: "users unlock eve", calls: []string{`PATCH /redfish/v1/A/s/3 {"Locked":false}`}},
 		step{line: "users passwd eve", calls: []string{`PATCH /redfish/v1/A/s/3 {"Password":"fresh-one"}`}},
 		step{line: "users passwd", out: "password of root", calls: []string{`PATCH /redfish/v1/A/s/2 {"Password":"fresh-one"}`}},
+		step{line: "users role eve operator", out: "eve has the role Operator", calls: []string{`PATCH /redfish/v1/A/s/3 {"RoleId":"Operator"}`}},
+		step{line: "users keys list eve", out: "a   ssh-ed25519  SHA256:x     eve@desk\n"},
+		step{line: "users keys list eve -o json", out: `"comment": "eve@desk"`},
+		step{line: "users keys list root", code: exitUnsupported},
+		step{line: "users keys rm eve SHA256:x", out: "no more", calls: []string{"DELETE /redfish/v1/A/s/3/K/a"}},
+		step{line: "users keys rm eve b", code: exitFailed, err: `eve has no key "b"`},
 		step{line: "settings network show", out: "192.0.2.9/24 2001:db8::9/64"},
 		step{line: "settings network show -o json", out: `"name_servers": [
       "192.0.2.53"
@@ -77,6 +85,8 @@ func TestOtherVendor(t *testing.T) {
 		step{line: "settings network set", code: exitUsage},
 		step{line: "settings services", out: "IPMI     off    623"},
 		step{line: "settings enable ipmi", calls: []string{`PATCH /redfish/v1/M/bmc9/P {"IPMI":{"ProtocolEnabled":true}}`}},
+		step{line: "settings disable https", code: exitUsage, err: "-yes says so"},
+		step{line: "settings disable https -yes", calls: []string{`PATCH /redfish/v1/M/bmc9/P {"HTTPS":{"ProtocolEnabled":false}}`}},
 		step{line: "settings disable telnet", code: exitUsage, err: "only HTTPS, IPMI, SSH"},
 		step{line: "settings hostname", out: "bmc9"},
 		step{line: "settings hostname new", calls: []string{`PATCH /redfish/v1/M/bmc9/N/NIC.1 {"HostName":"new"}`}},
@@ -185,6 +195,7 @@ func TestErrors(t *testing.T) {
 		{403, fmt.Sprintf(errorBody, "InsufficientPrivilege", "Not you.", "None."), exitDenied, "bmcctl: Not you.\n(HTTP status 403 Forbidden)\n"},
 		{501, "", exitUnsupported, "bmcctl: HTTP status 501 Not Implemented\n"},
 		{500, "<html>oops</html>", exitFailed, "bmcctl: HTTP status 500 Internal Server Error\n"},
+		{400, fmt.Sprintf(errorBody, "GeneralError", "See Resolution.", "Call it x."), exitFailed, "bmcctl: Call it x.\n(HTTP status 400 Bad Request)\n"},
 		{400, `{"error":{"code":"X.1.0.Y","message":"Only this."}}`, exitFailed, "bmcctl: Only this.\n"},
 	} {
 		answer(c.status, c.body)
@@ -213,6 +224,12 @@ func TestUpload(t *testing.T) {
 	}
 	v.took()
 	there := false
+	v.handle("PUT", "/media/other.iso", func(w http.ResponseWriter, r *http.Request) {
+		if readAll(t, r.Body) != text {
+			t.Error("what came under another name is not the file")
+		}
+		w.WriteHeader(http.StatusCreated)
+	})
 	v.handle("PUT", "/media/my disk.iso", func(w http.ResponseWriter, r *http.Request) {
 		if there && r.Header.Get("If-None-Match") == "*" {
 			w.WriteHeader(http.StatusPreconditionFailed)
@@ -234,6 +251,7 @@ func TestUpload(t *testing.T) {
 		{[]string{"media", "insert", file}, exitFailed, nil},
 		{[]string{"media", "insert", file, "-f"}, 0, insert},
 		{[]string{"media", "upload", file, "-f"}, 0, nil},
+		{[]string{"media", "upload", file, "-as", "other.iso"}, 0, nil},
 	} {
 		if r := d.run(c.args...); r.code != c.code || fmt.Sprint(v.took()) != fmt.Sprint(c.calls) {
 			t.Errorf("%v: %+v", c.args, r)
@@ -243,6 +261,7 @@ func TestUpload(t *testing.T) {
 	d.do(v,
 		step{line: "media images", out: "old.iso  5"},
 		step{line: "media insert old.iso", calls: []string{`POST /redfish/v1/M/bmc9/VM/CD1/In {"Image":"/media/old.iso","Inserted":true,"WriteProtected":true}`}},
+		step{line: "media insert /media/old.iso", calls: []string{`POST /redfish/v1/M/bmc9/VM/CD1/In {"Image":"/media/old.iso","Inserted":true,"WriteProtected":true}`}},
 		step{line: "media insert none.iso", code: exitFailed, err: "neither a file here nor an uploaded image"},
 		step{line: "media rm old.iso", calls: []string{"DELETE /media/old.iso"}})
 }
@@ -358,4 +377,74 @@ func TestReset(t *testing.T) {
 	if r := d.run("reset", "-w", "-timeout", "30ms"); r.code != exitNoOutcome {
 		t.Errorf("a service that stays away: %+v", r)
 	}
+}
+
+// A public key is sent as it stands in the file, a private one never.
+func TestAddKeys(t *testing.T) {
+	v := newVendor(t)
+	d := newDesk(t, v)
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"one.pub": "ssh-ed25519 AAAA eve@desk\n",
+		"many":    "# hers\n\nssh-ed25519 AAAA x\r\nssh-rsa BBBB\n",
+		"none":    "# nothing\n",
+		"id_rsa":  "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	post := func(key string) string {
+		return fmt.Sprintf(`POST /redfish/v1/A/s/3/K {"KeyString":%q,"KeyType":"SSH"}`, key)
+	}
+	d.do(v,
+		step{line: "users keys add eve " + dir + "/one.pub", out: "eve has the key\n", calls: []string{post("ssh-ed25519 AAAA eve@desk")}},
+		step{line: "users keys add eve " + dir + "/many", out: "eve has the 2 keys\n", calls: []string{post("ssh-ed25519 AAAA x"), post("ssh-rsa BBBB")}},
+		step{line: "users keys add eve " + dir + "/none", code: exitUsage, err: "no public key"},
+		step{line: "users keys add eve " + dir + "/id_rsa", code: exitUsage, err: "want the public one"},
+		step{line: "users keys add eve " + dir + "/nothing", code: exitFailed},
+		step{line: "users keys add root " + dir + "/one.pub", code: exitUnsupported})
+	d.answers = "ssh-rsa CCCC\n"
+	d.do(v, step{line: "users keys add eve -", calls: []string{post("ssh-rsa CCCC")}})
+}
+
+// A reset to defaults is asked about at a terminal, and has to be meant without.
+func TestResetDefaults(t *testing.T) {
+	v := newVendor(t)
+	d := newDesk(t, v)
+	run := func(code int, text string, calls ...string) {
+		t.Helper()
+		r := d.run(strings.Fields("reset defaults " + text)...)
+		if got := v.took(); r.code != code || fmt.Sprint(got) != fmt.Sprint(calls) {
+			t.Errorf("%s, answered %q: %+v, asked for %q; want %d, %q", text, d.answers, r, got, code, calls)
+		}
+	}
+	all, network := `POST /redfish/v1/M/bmc9/Defaults {"ResetType":"ResetAll"}`, `POST /redfish/v1/M/bmc9/Defaults {"ResetType":"PreserveNetwork"}`
+	run(exitUsage, "all")
+	run(exitDone, "all -yes", all)
+	run(exitUnsupported, "keep-network-and-users -yes")
+	run(exitUsage, "everything -yes")
+	run(exitUsage, "")
+	d.answers = "n\n"
+	run(exitFailed, "all")
+	d.answers = "y\n"
+	run(exitDone, "keep-network", network)
+}
+
+// Who has to change the password first is shown nothing but where to do it.
+func TestPasswordChange(t *testing.T) {
+	v := newVendor(t)
+	d := newDesk(t, v)
+	d.env["BMCCTL_NEW_PASSWORD"] = "fresh-one"
+	refuse := func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"error":{"code":"Base.1.19.PasswordChangeRequired","message":"Change it.","@Message.ExtendedInfo":[{"MessageId":"Base.1.19.PasswordChangeRequired","Message":"Change it.","MessageArgs":["/redfish/v1/A/s/2"]}]}}`)
+	}
+	for _, uri := range []string{"/redfish/v1/A", "/redfish/v1/A/s", "/redfish/v1/S", "/redfish/v1/Login/7"} {
+		v.handle("GET", uri, refuse)
+	}
+	for _, line := range []string{"users passwd", "users passwd root"} {
+		d.do(v, step{line: line, out: "password of root is changed", calls: []string{`PATCH /redfish/v1/A/s/2 {"Password":"fresh-one"}`}})
+	}
+	d.do(v, step{line: "power on", code: exitDenied, err: "Change it.\nbmcctl users passwd does it.\n"})
 }

@@ -127,7 +127,7 @@ func (p *program) hostKey(c *client, addr string, key ssh.PublicKey) error {
 	case want == got:
 		return nil
 	case want != "":
-		return &certificateError{fmt.Sprintf("the SSH host key of %s is not the one of the profile: either it was made anew, or somebody stands in between.\n  profile: %s\n  now:     %s\nIf you know of the change, take ssh_host_key out of %s", addr, want, got, p.configFile())}
+		return &certificateError{fmt.Sprintf("the SSH host key of %s is not the one of the profile: either it was made anew, or somebody stands in between.\n  profile: %s\n  now:     %s\nIf you know of the change: bmcctl profile trust", addr, want, got)}
 	}
 	yes, err := p.confirm(fmt.Sprintf("The SSH host key of %s is %s.\nTrust it?", addr, got))
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/stmcginnis/gofish/common"
 )
@@ -114,9 +116,9 @@ func (m wireMessage) short() message {
 
 // lines says what happened and what to do about it.
 func (m message) lines() string {
-	text := m.Message
-	if text == "" {
-		text = m.ID
+	text := cmp.Or(m.Message, m.ID)
+	if strings.HasSuffix(m.ID, ".GeneralError") && m.Resolution != "" {
+		return m.Resolution // the message says no more than to read it
 	}
 	if m.Resolution != "" && !strings.EqualFold(m.Resolution, "none") && !strings.EqualFold(m.Resolution, "none.") {
 		text += "\n  " + m.Resolution
@@ -155,8 +157,8 @@ func describe(err error) failure {
 
 // complain tells an error to the person, or to the program that reads JSON.
 func (p *program) complain(err error) {
-	if errors.Is(err, errNo) {
-		return
+	if errors.Is(err, errNo) || errors.Is(err, syscall.EPIPE) {
+		return // who read the output has seen enough
 	}
 	f := describe(err)
 	if p.global.output == "json" {
@@ -165,12 +167,16 @@ func (p *program) complain(err error) {
 			return
 		}
 	}
-	if f.Messages == nil {
+	// What a service says of a login that it refuses is less than what is known.
+	if f.Messages == nil || errors.Is(err, errDenied) {
 		fmt.Fprintf(p.stderr, "bmcctl: %s\n", f.Error)
 		return
 	}
 	for _, m := range f.Messages {
 		fmt.Fprintf(p.stderr, "bmcctl: %s\n", m.lines())
+	}
+	if passwordChange(err) != "" {
+		fmt.Fprintln(p.stderr, "bmcctl users passwd does it.")
 	}
 	fmt.Fprintf(p.stderr, "(%s)\n", f.Error)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -128,5 +129,18 @@ func TestFollow(t *testing.T) {
 	v.set("/redfish/v1/E", "{}")
 	if r := d.run("events", "follow"); r.code != exitUnsupported {
 		t.Errorf("without a stream: %+v", r)
+	}
+}
+
+// What is in two logs is shown once; what one log has twice happened twice.
+func TestOnce(t *testing.T) {
+	both := func(log string) entry {
+		return entry{ID: "7", Log: log, Time: "2026-01-01T00:00:00Z", Message: "Fan failed."}
+	}
+	other := both("system/Sel")
+	other.ID = "8"
+	got := once([]entry{both("system/Sel"), both("system/Sel"), both("manager/Log"), other})
+	if want := []entry{both("system/Sel"), both("system/Sel"), other}; !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -169,6 +169,7 @@ func listEntries(f *flag.FlagSet) call {
 			slices.Reverse(all)
 		}
 		slices.SortStableFunc(all, func(a, b entry) int { return instant(a.Time).Compare(instant(b.Time)) })
+		all = once(all)
 		if *count > 0 && len(all) > *count {
 			all = all[len(all)-*count:]
 		}
@@ -179,6 +180,20 @@ func listEntries(f *flag.FlagSet) call {
 			}
 		})
 	}
+}
+
+// once drops what another log has, too.
+func once(all []entry) []entry {
+	type key struct{ id, time, message string }
+	in := map[key]string{}
+	return slices.DeleteFunc(all, func(e entry) bool {
+		k := key{e.ID, e.Time, e.Message}
+		log, seen := in[k]
+		if !seen {
+			in[k] = e.Log
+		}
+		return seen && log != e.Log
+	})
 }
 
 func clearLog(ctx context.Context, p *program, args []string) error {

@@ -22,6 +22,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A closed pipe is an error of writing, so that the session is ended all the same.
+	signal.Ignore(syscall.SIGPIPE)
 	p := &program{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		poll:   time.Second / 2,
@@ -191,6 +193,22 @@ func askSecret(prompt string) (string, error) {
 		return "", fmt.Errorf("reading a password: %w", err)
 	}
 	return string(text), nil
+}
+
+// sure asks whether something is to be done that cannot be undone from here; yes:
+// the command line says so already.
+func (p *program) sure(yes bool, question string) error {
+	if yes {
+		return nil
+	}
+	agreed, err := p.confirm(question)
+	if errors.Is(err, errNoTerminal) {
+		return usagef("%s There is no terminal to ask at: -yes says so", question)
+	}
+	if err == nil && !agreed {
+		return errors.New("nothing was changed")
+	}
+	return err
 }
 
 // confirm asks a question that only yes answers.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -113,8 +114,8 @@ func listMedia(ctx context.Context, p *program, _ []string) error {
 }
 
 // choose takes the drive of that name; without one, the first empty drive that is
-// of the image's kind.
-func choose(all []drive, id, image string) (drive, error) {
+// of the image's kind, or where replace says so the first that is not.
+func choose(all []drive, id, image string, replace bool) (drive, error) {
 	var ids []string
 	for _, d := range all {
 		if d.ID == id {
@@ -130,16 +131,21 @@ func choose(all []drive, id, image string) (drive, error) {
 		image = u.Path
 	}
 	disc := strings.EqualFold(filepath.Ext(image), ".iso")
+	var full []drive
 	for _, d := range all {
-		if d.inserted() {
-			continue
-		}
 		reads := func(kind string) bool { return slices.Contains(d.MediaTypes, kind) }
-		if disc && (reads("CD") || reads("DVD")) || !disc && reads("USBStick") || len(d.MediaTypes) == 0 {
+		fits := disc && (reads("CD") || reads("DVD")) || !disc && reads("USBStick") || len(d.MediaTypes) == 0
+		switch {
+		case fits && !d.inserted():
 			return d, nil
+		case fits:
+			full = append(full, d)
 		}
 	}
-	return drive{}, fmt.Errorf("no drive for this image is empty: name one of %s with -drive, or eject first", strings.Join(ids, ", "))
+	if replace && len(full) > 0 {
+		return full[0], nil
+	}
+	return drive{}, fmt.Errorf("no drive for this image is empty: eject first, replace what is in it with -f, or name one of %s with -drive", strings.Join(ids, ", "))
 }
 
 // insertBody is InsertMedia's parameters.
@@ -155,6 +161,7 @@ func insertMedia(f *flag.FlagSet) call {
 	id := f.String("drive", "", "`drive` to use, as media list names it (default: an empty one that suits the image)")
 	writable := f.Bool("w", false, "let the host write to it")
 	replace := f.Bool("f", false, "eject what is in the drive, and replace an uploaded image of the same name")
+	as := f.String("as", "", "`name` of an uploaded file at the board (default: its own)")
 	user := f.String("image-user", "", "`user` at the server of the URL; the password is asked, or from BMCCTL_IMAGE_PASSWORD")
 	return func(ctx context.Context, p *program, args []string) error {
 		c, err := p.connect(ctx)
@@ -165,7 +172,7 @@ func insertMedia(f *flag.FlagSet) call {
 		if err != nil {
 			return err
 		}
-		d, err := choose(drives, *id, args[0])
+		d, err := choose(drives, *id, args[0], *replace)
 		if err != nil {
 			return err
 		}
@@ -182,7 +189,7 @@ func insertMedia(f *flag.FlagSet) call {
 				}
 			}
 		}
-		if body.Image, err = p.imageOf(ctx, c, args[0], *replace); err != nil {
+		if body.Image, err = p.imageOf(ctx, c, args[0], *as, *replace); err != nil {
 			return err
 		}
 		a, err := c.act(d.Actions.Insert, "media insert", body)
@@ -197,15 +204,16 @@ func insertMedia(f *flag.FlagSet) call {
 }
 
 // imageOf is what InsertMedia is told of an argument: a URL as it is, a file once it
-// is uploaded, else the name of an uploaded image.
-func (p *program) imageOf(ctx context.Context, c *client, text string, replace bool) (string, error) {
+// is uploaded, else the name of an uploaded image, which /media/NAME is even where a
+// file is called so.
+func (p *program) imageOf(ctx context.Context, c *client, text, as string, replace bool) (string, error) {
 	if strings.Contains(text, "://") {
 		return text, nil
 	}
 	_, err := os.Stat(text)
 	switch {
 	case err == nil:
-		return c.upload(ctx, p, text, replace)
+		return c.upload(ctx, p, text, as, replace)
 	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
@@ -213,14 +221,16 @@ func (p *program) imageOf(ctx context.Context, c *client, text string, replace b
 	if err != nil {
 		return "", fmt.Errorf("%s is no file here, and of uploaded images: %w", text, err)
 	}
-	if !slices.ContainsFunc(images, func(i image) bool { return i.Name == text }) {
+	name := strings.TrimPrefix(text, libraryURI)
+	if !slices.ContainsFunc(images, func(i image) bool { return i.Name == name }) {
 		return "", fmt.Errorf("%s is neither a file here nor an uploaded image", text)
 	}
-	return libraryURI + url.PathEscape(text), nil
+	return libraryURI + url.PathEscape(name), nil
 }
 
-// upload sends a file to the board's library and returns its URI there.
-func (c *client) upload(ctx context.Context, p *program, file string, replace bool) (uri string, err error) {
+// upload sends a file to the board's library, under its own name or another, and
+// returns its URI there.
+func (c *client) upload(ctx context.Context, p *program, file, as string, replace bool) (uri string, err error) {
 	in, err := os.Open(file)
 	if err != nil {
 		return "", err
@@ -233,7 +243,8 @@ func (c *client) upload(ctx context.Context, p *program, file string, replace bo
 	if !info.Mode().IsRegular() {
 		return "", usagef("%s is no plain file", file)
 	}
-	uri = libraryURI + url.PathEscape(filepath.Base(file))
+	as = cmp.Or(as, filepath.Base(file))
+	uri = libraryURI + url.PathEscape(as)
 	meter := progress.Start(p.meter(), "uploading "+filepath.Base(file), info.Size(), "B")
 	r, err := c.request(ctx, http.MethodPut, uri, &counted{io.NopCloser(in), meter})
 	if err != nil {
@@ -255,7 +266,7 @@ func (c *client) upload(ctx context.Context, p *program, file string, replace bo
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return "", fmt.Errorf("this service cannot take uploads; give a URL that it can read: %w", errUnsupported)
 	case http.StatusPreconditionFailed:
-		return "", fmt.Errorf("an image %s is there already: insert it by its name, or replace it with -f", filepath.Base(file))
+		return "", fmt.Errorf("an image %s is there already: insert it as %s, replace it with -f, or give this one another name with -as", as, uri)
 	}
 	if err != nil {
 		return "", fmt.Errorf("uploading %s: %w", file, err)
@@ -277,15 +288,16 @@ func (c *counted) Read(b []byte) (int, error) {
 
 func uploadImage(f *flag.FlagSet) call {
 	replace := f.Bool("f", false, "replace an image of the same name")
+	as := f.String("as", "", "`name` of the image at the board (default: the file's)")
 	return func(ctx context.Context, p *program, args []string) error {
 		c, err := p.connect(ctx)
 		if err != nil {
 			return err
 		}
-		if _, err := c.upload(ctx, p, args[0], *replace); err != nil {
+		if _, err := c.upload(ctx, p, args[0], *as, *replace); err != nil {
 			return err
 		}
-		return p.done("%s is uploaded", filepath.Base(args[0]))
+		return p.done("%s is uploaded", cmp.Or(*as, filepath.Base(args[0])))
 	}
 }
 

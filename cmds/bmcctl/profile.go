@@ -14,7 +14,7 @@ func profileCommands() []command {
 		{name: "profile add", args: "NAME HOST", help: "remember a service under a name, and pin its certificate", setup: addProfile},
 		{name: "profile list", help: "show the profiles", setup: plain(listProfiles)},
 		{name: "profile use", args: "NAME", help: "choose the profile that is used without -p", setup: plain(useProfile)},
-		{name: "profile trust", args: "[NAME]", help: "pin the certificate that the service has now", setup: plain(trustProfile)},
+		{name: "profile trust", args: "[NAME]", help: "pin the certificate that the service has now, and forget its SSH key", setup: plain(trustProfile)},
 		{name: "profile rm", args: "NAME", help: "forget a profile", setup: plain(removeProfile)},
 		{name: "login", help: "log in and keep the session for the next commands", setup: plain(login)},
 		{name: "logout", help: "end the session that login kept", setup: plain(logout)},
@@ -161,6 +161,7 @@ func trustProfile(ctx context.Context, p *program, args []string) error {
 	if err := p.pin(ctx, one); err != nil {
 		return err
 	}
+	one.HostKey = "" // console asks about it
 	if err := p.save(c); err != nil {
 		return err
 	}

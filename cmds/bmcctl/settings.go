@@ -17,8 +17,8 @@ func settingCommands() []command {
 		{name: "settings network show", help: "show the BMC's network interfaces", setup: plain(showNetwork)},
 		{name: "settings network set", help: "change an interface of the BMC", setup: setNetwork},
 		{name: "settings services", help: "show which services the BMC offers, and their ports", setup: plain(listServices)},
-		{name: "settings enable", args: "SERVICE", help: "switch a service on", values: services(), setup: switchService(true)},
-		{name: "settings disable", args: "SERVICE", help: "switch a service off", values: services(), setup: switchService(false)},
+		{name: "settings enable", args: "SERVICE", help: "switch a service on", values: map[string][]string{"SERVICE": services()}, setup: switchService(true)},
+		{name: "settings disable", args: "SERVICE", help: "switch a service off", values: map[string][]string{"SERVICE": services()}, setup: switchService(false)},
 		{name: "settings hostname", args: "[NAME]", help: "show or set the BMC's host name", setup: plain(hostname)},
 		{name: "settings time", args: "[now|TIME]", help: "show or set the BMC's clock; TIME as in 2026-01-31T12:00:00Z", setup: plain(setTime)},
 		{name: "settings ntp", args: "[SERVER...]", help: "show or set the time servers", setup: ntp},
@@ -330,29 +330,40 @@ func listServices(ctx context.Context, p *program, _ []string) error {
 }
 
 func switchService(on bool) func(*flag.FlagSet) call {
-	return plain(func(ctx context.Context, p *program, args []string) error {
-		c, err := p.connect(ctx)
-		if err != nil {
-			return err
+	return func(f *flag.FlagSet) call {
+		yes := on
+		if !on {
+			f.BoolVar(&yes, "yes", false, "do not ask whether to switch off HTTPS, over which bmcctl itself works")
 		}
-		n, err := p.protocols(c)
-		if err != nil {
-			return err
-		}
-		var names []string
-		for _, s := range n.protocols {
-			names = append(names, s.Name)
-			if !strings.EqualFold(s.Name, args[0]) {
-				continue
-			}
-			type state struct{ ProtocolEnabled bool }
-			if err := c.patch(n.uri, map[string]state{s.Name: {on}}); err != nil {
+		return func(ctx context.Context, p *program, args []string) error {
+			c, err := p.connect(ctx)
+			if err != nil {
 				return err
 			}
-			return p.done("%s is %s", s.Name, onOff(on))
+			n, err := p.protocols(c)
+			if err != nil {
+				return err
+			}
+			var names []string
+			for _, s := range n.protocols {
+				names = append(names, s.Name)
+				if !strings.EqualFold(s.Name, args[0]) {
+					continue
+				}
+				if s.Name == "HTTPS" {
+					if err := p.sure(yes, "Without HTTPS bmcctl cannot reach "+c.profile.Host+" any more. Switch it off?"); err != nil {
+						return err
+					}
+				}
+				type state struct{ ProtocolEnabled bool }
+				if err := c.patch(n.uri, map[string]state{s.Name: {on}}); err != nil {
+					return err
+				}
+				return p.done("%s is %s", s.Name, onOff(on))
+			}
+			return usagef("there is no service %q, only %s", args[0], strings.Join(names, ", "))
 		}
-		return usagef("there is no service %q, only %s", args[0], strings.Join(names, ", "))
-	})
+	}
 }
 
 // hostname is an interface's property in newer services, and NetworkProtocol's

@@ -22,8 +22,8 @@ type command struct {
 	// brackets, "..." repeats the last, and a|b are the values that there are.
 	args string
 	help string // one line
-	// values are suggested for the first argument, beside what args tells.
-	values []string
+	// values are suggested for an argument, by its word in args.
+	values map[string][]string
 	// setup defines the command's own flags and returns what reads them.
 	setup func(f *flag.FlagSet) call
 }
@@ -37,7 +37,7 @@ func plain(c call) func(*flag.FlagSet) call {
 func table() []command {
 	return slices.Concat(profileCommands(), infoCommands(), powerCommands(), bootCommands(), consoleCommands(),
 		mediaCommands(), eventCommands(), updateCommands(), userCommands(), settingCommands(), certificateCommands(),
-		sessionCommands(), rawCommands(), completionCommands())
+		sessionCommands(), resetCommands(), rawCommands(), completionCommands())
 }
 
 // find returns the command with the most words that args begin with, and how many
@@ -88,10 +88,8 @@ func (c command) choices(n int) []string {
 			if v == strings.ToLower(v) {
 				some = append(some, v)
 			}
+			some = append(some, c.values[v]...)
 		}
-	}
-	if n == 0 {
-		some = append(some, c.values...)
 	}
 	return some
 }

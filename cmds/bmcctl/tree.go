@@ -90,7 +90,8 @@ type manager struct {
 	EthernetInterfaces, NetworkProtocol link
 	LogServices, VirtualMedia           link
 	Actions                             struct {
-		Reset resetAction `json:"#Manager.Reset"`
+		Reset           resetAction `json:"#Manager.Reset"`
+		ResetToDefaults resetAction `json:"#Manager.ResetToDefaults"`
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -9,20 +10,38 @@ import (
 	"net/http"
 	"os"
 	"strings"
+
+	"github.com/stmcginnis/gofish/common"
 )
 
 func userCommands() []command {
-	roles := []string{"Administrator", "Operator", "ReadOnly"}
+	values := map[string][]string{"ROLE": roles()}
 	return []command{
 		{name: "users list", help: "show the users", setup: plain(listUsers)},
-		{name: "users add", args: "NAME ROLE", help: "make a user: Administrator, Operator or ReadOnly", setup: addUser},
+		{name: "users add", args: "NAME ROLE", help: "make a user: Administrator, Operator or ReadOnly", values: values, setup: addUser},
 		{name: "users rm", args: "NAME", help: "delete a user", setup: plain(removeUser)},
 		{name: "users passwd", args: "[NAME]", help: "change a password, one's own without NAME", setup: passwd},
-		{name: "users role", args: "NAME ROLE", help: "give a user another role", values: roles, setup: plain(setRole)},
+		{name: "users role", args: "NAME ROLE", help: "give a user another role", values: values, setup: plain(setRole)},
 		{name: "users enable", args: "NAME", help: "let a user log in", setup: enable(true)},
 		{name: "users disable", args: "NAME", help: "keep a user from logging in", setup: enable(false)},
 		{name: "users unlock", args: "NAME", help: "let a user try again who is locked out", setup: plain(unlock)},
+		{name: "users keys list", args: "NAME", help: "show the SSH keys that a user logs in with", setup: plain(listKeys)},
+		{name: "users keys add", args: "NAME FILE", help: "give a user the SSH public keys of a file; - is the standard input", setup: plain(addKeys)},
+		{name: "users keys rm", args: "NAME ID", help: "take a key from a user: its Id or its fingerprint", setup: plain(removeKey)},
 	}
+}
+
+// roles are those that every service has (DSP0266, Roles).
+func roles() []string { return []string{"Administrator", "Operator", "ReadOnly"} }
+
+// role writes one as the services do, however it was typed; they may have others.
+func role(text string) string {
+	for _, r := range roles() {
+		if strings.EqualFold(r, text) {
+			return r
+		}
+	}
+	return text
 }
 
 // A userRow is an account.
@@ -34,6 +53,7 @@ type userRow struct {
 	Change  bool     `json:"password_change_required"`
 	Types   []string `json:"types,omitempty"`
 	uri     string
+	keys    string // URI
 }
 
 type accountService struct{ Accounts link }
@@ -49,7 +69,7 @@ func (c *client) accounts() (uri string, all []userRow, err error) {
 	if _, err := c.read(r.AccountService.URI, &s); err != nil {
 		return "", nil, fmt.Errorf("users: %w", err)
 	}
-	some, err := members[struct {
+	some, err := visibleMembers[struct {
 		URI                    string `json:"@odata.id"`
 		UserName               string
 		Role                   string `json:"RoleId"`
@@ -57,6 +77,7 @@ func (c *client) accounts() (uri string, all []userRow, err error) {
 		Locked                 bool
 		PasswordChangeRequired bool
 		AccountTypes           []string
+		Keys                   link
 	}](c, s.Accounts.URI)
 	if err != nil {
 		return "", nil, fmt.Errorf("users: %w", err)
@@ -64,7 +85,7 @@ func (c *client) accounts() (uri string, all []userRow, err error) {
 	all = []userRow{}
 	for _, a := range some {
 		if a.UserName != "" {
-			all = append(all, userRow{a.UserName, a.Role, a.Enabled == nil || *a.Enabled, a.Locked, a.PasswordChangeRequired, a.AccountTypes, a.URI})
+			all = append(all, userRow{a.UserName, a.Role, a.Enabled == nil || *a.Enabled, a.Locked, a.PasswordChangeRequired, a.AccountTypes, a.URI, a.Keys.URI})
 		}
 	}
 	return s.Accounts.URI, all, nil
@@ -149,7 +170,7 @@ func addUser(f *flag.FlagSet) call {
 			Enabled            bool
 			Types              []string `json:"AccountTypes,omitempty"`
 			Change             bool     `json:"PasswordChangeRequired,omitempty"`
-		}{UserName: args[0], Role: args[1], Enabled: true, Change: *change}
+		}{UserName: args[0], Role: role(args[1]), Enabled: true, Change: *change}
 		if *types != "" {
 			body.Types = strings.Split(*types, ",")
 		}
@@ -159,7 +180,7 @@ func addUser(f *flag.FlagSet) call {
 		if _, err := c.call(http.MethodPost, uri, body, nil); err != nil {
 			return err
 		}
-		return p.done("User %s was made: %s", args[0], args[1])
+		return p.done("User %s was made: %s", args[0], body.Role)
 	}
 }
 
@@ -186,7 +207,7 @@ func passwd(f *flag.FlagSet) call {
 			return err
 		}
 		name, uri := "", ""
-		if len(args) == 1 {
+		if len(args) == 1 && args[0] != cmp.Or(c.user, c.profile.User) {
 			a, err := c.account(args[0])
 			if err != nil {
 				return err
@@ -206,9 +227,33 @@ func passwd(f *flag.FlagSet) call {
 	}
 }
 
-// self finds one's own account, which is all that somebody may see who has to
-// change the password first.
+// self finds one's own account. Who has to change the password first may see nothing
+// else, and is told where it is with every refusal (DSP0266, Password change required
+// handling).
 func (c *client) self() (name, uri string, err error) {
+	name, uri, err = c.findSelf()
+	if own := passwordChange(err); own != "" {
+		return cmp.Or(c.user, c.profile.User), own, nil
+	}
+	return name, uri, err
+}
+
+// passwordChange is the URI of the account whose password has to be changed before
+// anything else; "": the error says no such thing.
+func passwordChange(err error) (uri string) {
+	e, is := errors.AsType[*common.Error](err)
+	if !is || e.HTTPReturnedStatusCode != http.StatusForbidden {
+		return ""
+	}
+	for _, m := range e.ExtendedInfos {
+		if strings.HasSuffix(m.MessageID, ".PasswordChangeRequired") && len(m.MessageArgs) == 1 {
+			return m.MessageArgs[0]
+		}
+	}
+	return ""
+}
+
+func (c *client) findSelf() (name, uri string, err error) {
 	s, err := c.api.GetSession()
 	if err != nil {
 		return "", "", fmt.Errorf("whose account: %w", err)
@@ -244,7 +289,7 @@ func (c *client) self() (name, uri string, err error) {
 func setRole(ctx context.Context, p *program, args []string) error {
 	return p.patchUser(ctx, args[0], struct {
 		Role string `json:"RoleId"`
-	}{args[1]}, "%s has the role "+strings.ReplaceAll(args[1], "%", "%%"))
+	}{role(args[1])}, "%s has the role "+strings.ReplaceAll(role(args[1]), "%", "%%"))
 }
 
 func enable(on bool) func(*flag.FlagSet) call {

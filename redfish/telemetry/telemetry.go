@@ -62,6 +62,10 @@ const (
 	maxInterval = 24 * time.Hour
 )
 
+// settle is when the sensors have been read, which is once a second: before, a
+// report would be empty.
+const settle = 2 * time.Second
+
 // New makes the service as it was configured.
 func New(o Options) *Service {
 	s := &Service{opt: o, conf: config{Enabled: true, Interval: time.Minute, Updates: overwrite}, turn: make(chan struct{}, 1)}
@@ -78,6 +82,12 @@ func New(o Options) *Service {
 
 // Run makes reports until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
+	select {
+	case <-time.After(settle):
+	case <-s.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for {
 		s.mu.Lock()
 		c := s.conf
