@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -213,21 +214,29 @@ func (d *drive) join(ctx context.Context) error {
 
 // load puts the node into the CD drive.
 func (d *drive) load(ctx context.Context) error {
+	return d.change(ctx, "blockdev-insert-medium", map[string]any{"id": cdID, "node-name": d.node})
+}
+
+// change opens the CD drive's tray, has QEMU do what command says, and closes it.
+// The host may close it in between, as its firmware does: then it is opened again.
+func (d *drive) change(ctx context.Context, command string, args map[string]any) error {
 	d.moving.Store(true)
 	defer d.moving.Store(false)
-	for _, c := range []struct {
-		command string
-		args    map[string]any
-	}{
-		{"blockdev-open-tray", map[string]any{"id": cdID, "force": true}},
-		{"blockdev-insert-medium", map[string]any{"id": cdID, "node-name": d.node}},
-		{"blockdev-close-tray", map[string]any{"id": cdID}},
-	} {
-		if err := d.q.Execute(ctx, c.command, c.args, nil); err != nil {
+	const tries = 5
+	for try := 1; ; try++ {
+		if err := d.q.Execute(ctx, "blockdev-open-tray", map[string]any{"id": cdID, "force": true}, nil); err != nil {
+			return err
+		}
+		err := d.q.Execute(ctx, command, args, nil)
+		if err == nil {
+			break
+		}
+		refusal, ok := errors.AsType[*qmp.Error](err)
+		if !ok || !strings.HasPrefix(refusal.Desc, "Tray of the device is not open") || try == tries {
 			return err
 		}
 	}
-	return nil
+	return d.q.Execute(ctx, "blockdev-close-tray", map[string]any{"id": cdID}, nil)
 }
 
 // plug adds the USB disk. q.booting is held.
@@ -247,15 +256,7 @@ func (d *drive) part(ctx context.Context) error {
 		return err
 	}
 	if d.kind == host.MediumCD {
-		d.moving.Store(true)
-		defer d.moving.Store(false)
-		if err := d.q.Execute(ctx, "blockdev-open-tray", map[string]any{"id": cdID, "force": true}, nil); err != nil {
-			return err
-		}
-		if err := d.q.Execute(ctx, "blockdev-remove-medium", map[string]any{"id": cdID}, nil); err != nil {
-			return err
-		}
-		if err := d.q.Execute(ctx, "blockdev-close-tray", map[string]any{"id": cdID}, nil); err != nil {
+		if err := d.change(ctx, "blockdev-remove-medium", map[string]any{"id": cdID}); err != nil {
 			return err
 		}
 	} else if err := gone(d.q.Execute(ctx, "device_del", map[string]any{"id": usbID}, nil)); err != nil {
