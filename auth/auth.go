@@ -83,6 +83,13 @@ type User struct {
 	version uint64
 }
 
+// Stands reports whether a login as u is still one of the user as he is now:
+// what it rests on, the name, password, role and state, is the same. It is for
+// long connections, see Changed.
+func (u User) Stands(now User) bool {
+	return now.Enabled && now.version == u.version && now.Name == u.Name && now.Role == u.Role
+}
+
 // An Attempt says who tries, by which front-end ("ssh", "redfish", "ipmi") and
 // from where. As the `by` of a change it says who made it; the zero Attempt is
 // the board itself.

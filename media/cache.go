@@ -17,6 +17,9 @@ const (
 	blockSize = 64 << 10
 	// stateOffset is where the states begin in their file, after the identity.
 	stateOffset = 4096
+	// maxSize is how large an image can be, in bytes. A server can say anything,
+	// and there is a byte of memory for each block.
+	maxSize = 1 << 40
 )
 
 // What is known of a block.
@@ -58,6 +61,9 @@ type cache struct {
 
 // newCache makes an empty cache at path, in place of what is there.
 func newCache(path string, id identity, r *room) (*cache, error) {
+	if id.Size > maxSize {
+		return nil, fmt.Errorf("%w: %d bytes, and it can be %d at most", ErrContent, id.Size, int64(maxSize))
+	}
 	if err := dropCache(path); err != nil {
 		return nil, err
 	}
@@ -104,6 +110,7 @@ func oldCache(path string, id identity, r *room) (*cache, error) {
 		return nil, c.close()
 	}
 	c.state = text[stateOffset:]
+	used := int64(0)
 	for b, s := range c.state {
 		switch s {
 		case absent:
@@ -111,12 +118,13 @@ func oldCache(path string, id identity, r *room) (*cache, error) {
 			c.order = append(c.order, int64(b))
 			fallthrough
 		case kept:
-			c.used += blockSize
+			used += blockSize
 		default:
 			return nil, c.close() // nobody wrote that
 		}
 	}
-	r.force(c.used)
+	c.used = used
+	r.force(used)
 	return c, nil
 }
 

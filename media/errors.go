@@ -26,8 +26,9 @@ var (
 	// ErrInUse: the image is in a drive; one that can be written fits into no
 	// other.
 	ErrInUse = errors.New("the image is in a drive")
-	// ErrContent: the image is empty, or came in another length than announced.
-	ErrContent = errors.New("the image is empty or incomplete")
+	// ErrContent: the image is empty, far too large, or came in another length than
+	// announced.
+	ErrContent = errors.New("the image is empty, incomplete or too large")
 	// ErrFull: there is no room for the image. It is also syscall.ENOSPC.
 	ErrFull = fmt.Errorf("there is no room left for media: %w", syscall.ENOSPC)
 	// ErrUnreachable: the server does not give the image. It wraps the cause.

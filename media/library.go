@@ -146,6 +146,10 @@ func (u *upload) Write(p []byte) (int, error) {
 	if err := u.reserve(u.written + int64(len(p))); err != nil {
 		return 0, err
 	}
+	// What was reserved was not written yet, and others may have filled the disk.
+	if err := u.room.onDisk(int64(len(p))); err != nil {
+		return 0, err
+	}
 	n, err := u.file.Write(p)
 	u.written += int64(n)
 	return n, err

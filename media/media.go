@@ -27,7 +27,7 @@ type Options struct {
 	Events *host.Events
 	Log    *slog.Logger
 	// Limit is how many bytes library and caches may take together; 0: what the
-	// disk has. Where it is reached, the caches forget what they can fetch
+	// disk has, but for a reserve. Where it is reached, the caches forget what they can fetch
 	// again, so an image from a server may be larger.
 	Limit int64
 }
@@ -57,7 +57,7 @@ const bucket = "media"
 // Open reads what was in the drives and cleans up what a crash left. The host
 // sees nothing of it before Run.
 func Open(o Options) (*Service, error) {
-	s := &Service{opt: o, room: room{limit: o.Limit}, patience: usualPatience(), users: make(map[string]users)}
+	s := &Service{opt: o, room: room{limit: o.Limit, free: free, dir: o.Dir}, patience: usualPatience(), users: make(map[string]users)}
 	for _, dir := range []string{s.libraryDir(), s.cacheDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("media: %w", err)

@@ -403,6 +403,11 @@ func TestUnreachable(t *testing.T) {
 		{"no range told", header("X", "y"), ErrUnreachable},
 		{"another range", header("Content-Range", "bytes 1-65536/1048576"), ErrUnreachable},
 		{"size not told", header("Content-Range", "bytes 0-65535/*"), ErrUnreachable},
+		{"huge", header("Content-Range", "bytes 0-65535/9223372036854775807"), ErrContent},
+		{"more than the disk", func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Length", "9223372036854775807")
+			_, _ = rw.Write(w.data[:blockSize])
+		}, ErrFull},
 		{"empty", empty(0), ErrContent},
 		{"too large to be kept", func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(w.data) }, ErrFull},
 		{"to a file", func(rw http.ResponseWriter, r *http.Request) {
@@ -692,6 +697,85 @@ func TestSources(t *testing.T) {
 	}
 	if err := r.cd.Insert(t.Context(), Source{Image: "/media/none.iso", Kind: host.MediumDisk}, host.Origin{}); !errors.Is(err, ErrKind) {
 		t.Errorf("a disk for the CD drive: got %v, want %v", err, ErrKind)
+	}
+}
+
+// The last of the disk is the board's own, whatever comes.
+func TestFullDisk(t *testing.T) {
+	r := newRig(t, 0)
+	var disk atomic.Int64 // as it were, without what media have
+	disk.Store(reserve + 512<<10)
+	used := func() int64 {
+		n := int64(0)
+		for _, dir := range []string{r.s.cacheDir(), r.s.libraryDir()} {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, e := range entries {
+				var stat syscall.Stat_t
+				if !strings.HasSuffix(e.Name(), stateSuffix) && syscall.Stat(filepath.Join(dir, e.Name()), &stat) == nil {
+					n += stat.Blocks * 512
+				}
+			}
+		}
+		return n
+	}
+	r.s.room.free = func(string) (int64, error) { return disk.Load() - used(), nil }
+	w := newWeb(t, 32*blockSize)
+	m := r.insert(r.usb, Source{Image: w.URL})
+	check(t, m, w.data, 0, len(w.data))
+	if got := used(); got > 512<<10 {
+		t.Errorf("the cache takes %d bytes, want %d at most", got, 512<<10)
+	}
+	put := func(data io.Reader, size int64) error {
+		_, err := r.s.Put("a.img", data, size, host.Origin{})
+		return err
+	}
+	if err := put(bytes.NewReader(pattern(blockSize)), blockSize); !errors.Is(err, ErrFull) {
+		t.Errorf("an upload: got %v, want %v", err, ErrFull)
+	}
+	if err := r.usb.Eject(t.Context(), host.Origin{}); err != nil {
+		t.Fatal(err)
+	}
+	// The room that was there when the upload began is taken by others.
+	err := put(io.MultiReader(bytes.NewReader(pattern(256<<10)), readFunc(func() { disk.Store(reserve) }), bytes.NewReader(pattern(256<<10))), 512<<10)
+	if !errors.Is(err, ErrFull) {
+		t.Errorf("an upload to a disk that fills: got %v, want %v", err, ErrFull)
+	}
+	if left := used(); left != 0 || r.s.room.used != 0 {
+		t.Errorf("left behind: %d bytes, %d bytes counted", left, r.s.room.used)
+	}
+}
+
+// readFunc is an empty reader that does something.
+type readFunc func()
+
+func (f readFunc) Read([]byte) (int, error) { f(); return 0, io.EOF }
+
+// A server may give less of a range than it is asked for.
+func TestPartOfRange(t *testing.T) {
+	r := newRig(t, 0)
+	w := newWeb(t, 40*blockSize+100)
+	w.handle = func(rw http.ResponseWriter, req *http.Request) {
+		var first, last int
+		if _, err := fmt.Sscanf(req.Header.Get("Range"), "bytes=%d-%d", &first, &last); err != nil {
+			t.Error(err)
+		}
+		last = min(last, first+3*blockSize-10, len(w.data)-1)
+		rw.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, len(w.data)))
+		rw.Header().Set("ETag", w.tag)
+		rw.WriteHeader(http.StatusPartialContent)
+		_, _ = rw.Write(w.data[first : last+1])
+	}
+	m := r.insert(r.usb, Source{Image: w.URL})
+	began := time.Now()
+	check(t, m, w.data, 0, len(w.data))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if r.usb.Status().Err != nil {
+		t.Errorf("got %v", r.usb.Status().Err)
 	}
 }
 

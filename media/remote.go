@@ -107,8 +107,8 @@ func openRemote(ctx context.Context, s *server, path string, space *room, report
 
 // download reads a whole body into a cache.
 func download(resp *http.Response, path string, id identity, space *room) (*cache, error) {
-	if space.limit > 0 && resp.ContentLength > space.limit {
-		return nil, ErrFull
+	if err := space.has(resp.ContentLength); err != nil { // -1 where nobody knows
+		return nil, err
 	}
 	c, err := newCache(path, id, space)
 	if err != nil {
@@ -329,6 +329,9 @@ func (r *remote) fetch(first, last int64) {
 		}
 		if first > from { // it does come, if slowly
 			end, pause = time.Now().Add(r.server.patience.stall), r.server.patience.pause
+			if errors.Is(err, errPart) {
+				continue
+			}
 		}
 		if _, final := errors.AsType[permanent](err); final || time.Now().Add(pause).After(end) {
 			return
@@ -341,6 +344,8 @@ func (r *remote) fetch(first, last int64) {
 		pause = min(2*pause, 16*r.server.patience.pause)
 	}
 }
+
+var errPart = errors.New("the server gives less than it is asked for")
 
 // stream asks once for the blocks from first to last and hands over each that
 // came whole.
@@ -366,12 +371,17 @@ func (r *remote) stream(ctx context.Context, first, last int64, each func(b int6
 		return unreachable(err)
 	case part.size >= 0 && part.size != r.size || !r.validator.matches(validatorOf(resp.Header)):
 		return permanent{ErrChanged}
-	case part.first != from || part.last != to:
+	case part.first != from || part.last > to:
 		return unreachable(errContentRange)
 	}
 	block := make([]byte, blockSize)
 	for b := first; b <= last; b++ {
 		data := block[:r.cache.length(b)]
+		if b*blockSize+int64(len(data))-1 > part.last {
+			// A server may give less than what it is asked for (RFC 9110 section
+			// 15.3.7); it is asked for the rest.
+			return unreachable(errPart)
+		}
 		if _, err := io.ReadFull(resp.Body, data); err != nil {
 			return unreachable(err)
 		}

@@ -51,7 +51,7 @@ func (s Source) Check() error {
 	u, err := url.Parse(s.URL)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrScheme, err)
+		return ErrScheme // the cause would show all of the address, a password too
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
 		return fmt.Errorf("%w, not %q", ErrScheme, u.Redacted())
 	}
@@ -80,8 +80,13 @@ func (s *Staging) Fetch(ctx context.Context, src Source, progress func(done, tot
 	return s.Put(ctx, in, size, from)
 }
 
-// unreachable makes an error of a download: why it was given up, if it was.
+// unreachable makes an error of a download: why it was given up, if it was. It
+// is for events, too, and leaves out the address that package net/http puts into
+// it: its query may be a secret.
 func unreachable(ctx context.Context, err error) error {
+	if e, is := errors.AsType[*url.Error](err); is {
+		err = e.Err
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}

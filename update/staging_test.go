@@ -311,11 +311,11 @@ func TestFetch(t *testing.T) {
 		{"redirections without end", Source{URL: clear.URL + "/loop"}, false, ErrUnreachable, "redirections"},
 		{"nothing there", Source{URL: clear.URL + "/none"}, false, ErrUnreachable, "404"},
 		{"a connection that breaks", Source{URL: clear.URL + "/short"}, false, ErrUnreachable, "EOF"},
-		{"no server", Source{URL: gone.URL + "/bundle"}, false, ErrUnreachable, "refused"},
+		{"no server", Source{URL: gone.URL + "/bundle?key=hidden"}, false, ErrUnreachable, "refused"},
 		{"ftp", Source{URL: "ftp://127.0.0.1/bundle"}, false, ErrScheme, "ftp"},
 		{"no host", Source{URL: "http:///bundle"}, false, ErrScheme, ""},
 		{"no address", Source{URL: "bundle"}, false, ErrScheme, ""},
-		{"an address that is none", Source{URL: "http://[::1"}, false, ErrScheme, ""},
+		{"an address that is none", Source{URL: "http://me:hidden@[::1"}, false, ErrScheme, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
@@ -335,7 +335,7 @@ func TestFetch(t *testing.T) {
 				}
 				for _, e := range r.events.Since(0, 0) {
 					if strings.Contains(e.Message, "hidden") {
-						t.Errorf("the password is in an event: %s", e.Message)
+						t.Errorf("a secret is in an event: %s", e.Message)
 					}
 				}
 				return

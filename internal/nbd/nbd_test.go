@@ -109,7 +109,7 @@ func dial(t testing.TB, address string) client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	c := client{t, conn}
 	hello := c.read(18)
 	if got := string(hello[:16]); got != "NBDMAGICIHAVEOPT" || hello[17] != 3 {
@@ -364,7 +364,7 @@ func TestPipeline(t *testing.T) {
 	for range 3 {
 		c := enter(t, address)
 		clients.Go(func() {
-			const count, length = 200, 1 << 20
+			const count, length = 80, 1 << 20
 			var sender sync.WaitGroup
 			sender.Go(func() {
 				for i := range count {

@@ -151,7 +151,17 @@ func (s *Service) getDestination(q *resource.Request) *resource.Reply {
 	if problem != nil {
 		return problem
 	}
-	return resource.OK(s.show(sub))
+	d := s.show(sub)
+	if _, problem := s.own(q); problem != nil {
+		d.Destination = withoutQuery(d.Destination)
+	}
+	return resource.OK(d)
+}
+
+// withoutQuery is a destination as others may see it: a query may be a secret.
+func withoutQuery(uri string) string {
+	before, _, _ := strings.Cut(uri, "?")
+	return before
 }
 
 // list is a parameter that is a list of texts, each one of words if there are
@@ -327,7 +337,7 @@ func (s *Service) postDestination(q *resource.Request) *resource.Reply {
 	if err := s.subscribe(sub, nil); err != nil {
 		return s.failed(err)
 	}
-	s.tell("subscription.created", host.OK, q.Origin(), fmt.Sprintf("The event subscription %s to %s was created.", sub.id, message.Clip(t.Destination)))
+	s.tell("subscription.created", host.OK, q.Origin(), fmt.Sprintf("The event subscription %s to %s was created.", sub.id, message.Clip(withoutQuery(t.Destination))))
 	d := s.show(sub)
 	return resource.Created(d, d.ODataID)
 }

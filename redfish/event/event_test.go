@@ -2,10 +2,14 @@ package event
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/host"
@@ -69,12 +73,20 @@ func TestSubscription(t *testing.T) {
 	b.Want(call{Method: "GET", URI: uri, User: "admin"}, 404, "ResourceNotFound")
 	b.Want(call{Method: "DELETE", URI: uri, User: "admin"}, 404, "ResourceNotFound")
 
-	full := b.subscribe("http://192.0.2.1/e", `,"Context":null,"SubscriptionType":"RedfishEvent","EventFormatType":"Event","DeliveryRetryPolicy":"SuspendRetries","VerifyCertificate":true,
+	full := b.subscribe("http://192.0.2.1/e?key=hush", `,"Context":null,"SubscriptionType":"RedfishEvent","EventFormatType":"Event","DeliveryRetryPolicy":"SuspendRetries","VerifyCertificate":true,
 		"HttpHeaders":[{"Authorization":"Bearer secret"}],"RegistryPrefixes":["Nitrino"],"ExcludeRegistryPrefixes":["Base"],"MessageIds":["ResourceEvent.1.0.ResourceChanged"],
 		"ExcludeMessageIds":["Nitrino.PowerOn"],"ResourceTypes":["ComputerSystem","Session"],"Severities":["Warning"],"SubordinateResources":true,
 		"OriginResources":[{"@odata.id":"/redfish/v1/Systems/system"}],"EventTypes":["Alert"],"IncludeOriginOfCondition":false,"MetricReportDefinitions":[]`)
 	a = b.Want(call{Method: "GET", URI: full, User: "reader"}, 200)
-	if strings.Contains(string(a.Body), "secret") || fmt.Sprint(a.At("HttpHeaders")) != "[]" {
+	if got, want := b.Want(call{Method: "GET", URI: full, User: "admin"}, 200).At("Destination"), "http://192.0.2.1/e?key=hush"; got != want {
+		t.Errorf("an administrator sees %v, want %v", got, want)
+	}
+	for _, e := range b.events.Since(0, 0) {
+		if strings.Contains(e.Message, "hush") {
+			t.Errorf("a secret is in an event: %s", e.Message)
+		}
+	}
+	if strings.Contains(string(a.Body), "secret") || strings.Contains(string(a.Body), "hush") || fmt.Sprint(a.At("HttpHeaders")) != "[]" {
 		t.Errorf("a header is shown: %s", a.Body)
 	}
 	if got := fmt.Sprint(a.At("RegistryPrefixes"), a.At("MessageIds"), a.At("OriginResources"), a.At("Severities"), a.At("EventTypes")); got !=
@@ -357,6 +369,9 @@ func TestStreamOfUser(t *testing.T) {
 		"role": func(all map[string]auth.User) {
 			all["oper"] = auth.User{Name: "oper", Role: auth.ReadOnly, Enabled: true}
 		},
+		"password": func(all map[string]auth.User) {
+			all["oper"] = auth.User{Name: "oper", Role: auth.Operator, Enabled: true, PasswordChangeRequired: true}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, newStore(t))
@@ -370,6 +385,69 @@ func TestStreamOfUser(t *testing.T) {
 			b.log("power.off")
 			other.await("PowerOff")
 		})
+	}
+}
+
+// A session's end is its streams' end, before anything else is sent; until then
+// it is in use.
+func TestStreamOfSession(t *testing.T) {
+	b := newBench(t, newStore(t))
+	u, _ := b.users.User("oper")
+	session, token, err := b.users.NewSession(u, auth.Attempt{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := b.open(b.Server.Client(), b.Server.URL, "", "", map[string]string{"X-Auth-Token": token})
+	for range 3 {
+		b.users.Pass(b.users.SessionTimeout() - time.Second)
+		b.log("power.on")
+		f.await("PowerOn")
+	}
+	b.users.EndSession(session.ID)
+	b.log("power.off")
+	for {
+		_, e, err := f.next()
+		if err != nil {
+			break
+		}
+		if slices.Contains(e.keys(), "PowerOff") {
+			t.Error("an event was sent after the session's end")
+		}
+	}
+	eventually(t, "no stream is left", func() bool { return len(b.members()) == 0 })
+}
+
+// A post under way when a client resumes from further on does not bring back
+// what is left out.
+func TestResumeWhilePosting(t *testing.T) {
+	b := newBench(t, newStore(t))
+	came, answer := make(chan string), make(chan struct{})
+	d := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		came <- strings.Join(b.parse(body).keys(), " ")
+		<-answer
+	}))
+	defer d.Close()
+	uri := b.subscribe(d.URL, `,"RegistryPrefixes":["Nitrino"]`)
+	<-came // that it was made
+	b.Want(redfishtest.Call{Method: "POST", URI: uri + "/Actions/EventDestination.SuspendSubscription", User: "admin", Body: "{}"}, 204)
+	b.log("power.on")
+	eventually(t, "the event waits", func() bool {
+		b.service.mu.Lock()
+		defer b.service.mu.Unlock()
+		return b.service.buffer.head.Log == b.events.Last()
+	})
+	time.Sleep(5 * time.Millisecond)
+	b.Want(redfishtest.Call{Method: "POST", URI: uri + "/Actions/EventDestination.ResumeSubscription", User: "admin", Body: `{"DeliverBufferedEventDuration":"PT0.001S"}`}, 204)
+	answer <- struct{}{}
+	b.log("power.off")
+	for got := ""; !strings.Contains(got, "PowerOff"); answer <- struct{}{} {
+		if got = <-came; strings.Contains(got, "PowerOn") {
+			t.Errorf("got %s, which was to be left out", got)
+		}
 	}
 }
 

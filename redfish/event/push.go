@@ -115,7 +115,9 @@ func (s *Service) deliver(ctx context.Context, sub *subscription) {
 		return
 	}
 	if err == nil {
-		sub.cursor = p.upto
+		if p.upto.compare(sub.cursor) > 0 { // else it was resumed further on meanwhile
+			sub.cursor = p.upto
+		}
 		again := sub.told && p.body != nil
 		if p.body != nil {
 			sub.fails, sub.due, sub.told = 0, time.Time{}, false

@@ -26,6 +26,7 @@ import (
 
 // users are redfishtest's, which may change.
 type users struct {
+	*redfishtest.Auth
 	mu      sync.Mutex
 	all     map[string]auth.User
 	changed chan struct{}
@@ -91,7 +92,7 @@ func newBenchOf(t testing.TB, db *store.Store, events *host.Events) *bench {
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	login := redfishtest.NewAuth()
-	b := &bench{t: t, events: events, store: db, users: &users{all: map[string]auth.User{}, changed: make(chan struct{})}}
+	b := &bench{t: t, events: events, store: db, users: &users{Auth: login, all: map[string]auth.User{}, changed: make(chan struct{})}}
 	for name, u := range login.Users {
 		b.users.all[name] = u
 	}
@@ -251,9 +252,11 @@ func (b *bench) open(c *http.Client, base, user, query string, header map[string
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	req.SetBasicAuth(user, user+"-pw")
 	for k, v := range header {
 		req.Header.Set(k, v)
+	}
+	if req.Header.Get("X-Auth-Token") == "" {
+		req.SetBasicAuth(user, user+"-pw")
 	}
 	resp, err := c.Do(req)
 	if err != nil {

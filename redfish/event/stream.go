@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/redfish/message"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
@@ -50,7 +49,7 @@ func (s *Service) getStream(q *resource.Request) *resource.Reply {
 	// It goes when the request is over, however far that came.
 	context.AfterFunc(q.Context(), func() { s.remove(sub) })
 	return &resource.Reply{Status: http.StatusOK, Stream: func(w http.ResponseWriter) {
-		if err := s.send(q.Context(), w, sub, q.User); err != nil {
+		if err := s.send(q, w, sub); err != nil {
 			s.opt.Log.Debug("event stream ended", "subscription", sub.id, "error", err)
 		}
 	}}
@@ -83,9 +82,23 @@ func streamQuery(raw string) (matcher, []message.Message) {
 	return wants, nil
 }
 
-// send writes a stream until its client, its user or its subscription is gone.
-func (s *Service) send(ctx context.Context, w http.ResponseWriter, sub *subscription, user auth.User) error {
-	c := http.NewResponseController(w)
+// stands reports whether the login of a stream's request still does. A session
+// is in use as long as it has a stream.
+func (s *Service) stands(q *resource.Request) bool {
+	now, found := s.opt.Users.User(q.User.Name)
+	if !found || !q.User.Stands(now) || now.PasswordChangeRequired {
+		return false
+	}
+	if q.Session.ID == "" {
+		return true
+	}
+	_, _, live := s.opt.Users.Session(q.Header.Get("X-Auth-Token"))
+	return live
+}
+
+// send writes a stream until its client, its login or its subscription is gone.
+func (s *Service) send(q *resource.Request, w http.ResponseWriter, sub *subscription) error {
+	ctx, c := q.Context(), http.NewResponseController(w)
 	// A client that does not take what it is sent is cut off by package protocol.
 	write := func(text []byte) error {
 		if _, err := w.Write(text); err != nil {
@@ -105,8 +118,7 @@ func (s *Service) send(ctx context.Context, w http.ResponseWriter, sub *subscrip
 		grew := s.grew // taken before looking, so that nothing is missed
 		s.mu.Unlock()
 		changed := s.opt.Users.Changed()
-		now, found := s.opt.Users.User(user.Name)
-		if !found || !now.Enabled || now.Role != user.Role {
+		if !s.stands(q) {
 			return nil
 		}
 		p := s.next(sub)

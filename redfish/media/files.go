@@ -16,11 +16,11 @@ import (
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/media"
 	"github.com/nitrino/nitrino/redfish/message"
+	"github.com/nitrino/nitrino/redfish/protocol"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
 
-// idle is how long a client of an upload or a download may let a connection
-// stand still.
+// idle is how long a client of a download may let a connection stand still.
 const idle = time.Minute
 
 // Files serves the library, for pages and scripts; the errors are as Redfish's:
@@ -106,30 +106,9 @@ func (f *files) methods(all ...method) http.Handler {
 				return // the client has gone
 			}
 		}
-		r.Body = upload{r.Body, c}
+		r.Body = protocol.PacedBody(r.Body, c)
 		m.do(download{w, c}, r, (&resource.Request{Request: r, User: u}).Origin())
 	})
-}
-
-// An upload is a body that may take any time, as long as it comes on.
-type upload struct {
-	io.ReadCloser
-	c *http.ResponseController
-}
-
-// Read reads. After the end the connection waits for nothing more: a deadline
-// would end the request while the handler still works.
-func (u upload) Read(p []byte) (int, error) {
-	if err := ahead(u.c.SetReadDeadline, idle); err != nil {
-		return 0, err
-	}
-	n, err := u.ReadCloser.Read(p)
-	if err == io.EOF {
-		if err := ahead(u.c.SetReadDeadline, 0); err != nil {
-			return n, err
-		}
-	}
-	return n, err
 }
 
 // A download is an answer that may take any time, as long as it goes on.

@@ -279,10 +279,11 @@ func TestFilesOneUpload(t *testing.T) {
 	}
 }
 
-// A slowReader takes time for each byte.
+// A slowReader takes time for each chunk.
 type slowReader struct {
 	chunks int
 	pause  time.Duration
+	chunk  string
 }
 
 func (s *slowReader) Read(p []byte) (int, error) {
@@ -291,7 +292,7 @@ func (s *slowReader) Read(p []byte) (int, error) {
 	}
 	s.chunks--
 	time.Sleep(s.pause)
-	return copy(p, "x"), nil
+	return copy(p, s.chunk), nil
 }
 
 // deadlines are those that were set on a connection.
@@ -303,17 +304,21 @@ type deadlines struct {
 func (d *deadlines) SetReadDeadline(t time.Time) error  { d.read = t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.write = t; return nil }
 
-// An upload may last as long as something comes.
+// An upload may last as long as it comes on, and does not creep.
 func TestFilesDeadlines(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lib := newFakeLibrary()
-		s := &Service{opt: Options{Library: lib, Log: slog.New(slog.DiscardHandler)}}
-		w := &deadlines{ResponseWriter: httptest.NewRecorder(), read: time.Now()}
-		r := httptest.NewRequest("PUT", "https://bmc/media/a.iso", &slowReader{chunks: 10, pause: 50 * time.Second})
-		r.SetBasicAuth("admin", "x")
-		s.Files(users).ServeHTTP(w, r)
-		if string(lib.images["a.iso"]) != strings.Repeat("x", 10) || !w.read.IsZero() || time.Until(w.write) != idle {
-			t.Errorf("%q, deadlines %v, %v", lib.images["a.iso"], w.read, w.write)
-		}
-	})
+	for chunk, status := range map[string]int{strings.Repeat("x", 2<<10): 201, "x": 408} {
+		synctest.Test(t, func(t *testing.T) {
+			lib := newFakeLibrary()
+			s := &Service{opt: Options{Library: lib, Log: slog.New(slog.DiscardHandler)}}
+			rec := httptest.NewRecorder()
+			w := &deadlines{ResponseWriter: rec, read: time.Now()}
+			// It is read by 512 bytes or more.
+			r := httptest.NewRequest("PUT", "https://bmc/media/a.iso", &slowReader{chunks: 300, pause: time.Second / 3, chunk: chunk})
+			r.SetBasicAuth("admin", "x")
+			s.Files(users).ServeHTTP(w, r)
+			if rec.Code != status || (len(lib.images["a.iso"]) > 0) != (status == 201) || time.Until(w.write) != idle || status == 201 && !w.read.IsZero() {
+				t.Errorf("chunks of %d: got %d, %d bytes, deadlines %v, %v", len(chunk), rec.Code, len(lib.images["a.iso"]), w.read, w.write)
+			}
+		})
+	}
 }

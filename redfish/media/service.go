@@ -137,8 +137,11 @@ type insertAction struct {
 func methods() []string   { return []string{"Stream"} }
 func protocols() []string { return []string{"HTTP", "HTTPS"} }
 
-func (v view) get(*resource.Request) *resource.Reply {
+func (v view) get(q *resource.Request) *resource.Reply {
 	now := v.drive.Status()
+	if !q.May(resource.ConfigureManager) {
+		now.Image = shown(now.Image) // a query may be a secret
+	}
 	r := virtualMedia{
 		OData:             resource.NewOData(v.uri, mediaType, "Virtual Drive "+v.drive.Name()),
 		MediaTypes:        []string{},

@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -25,9 +24,10 @@ const (
 	maxFilterTerms = 64
 )
 
-// A condition is what $filter says of a member.
+// A condition is what $filter says of a member, which is decoded once for all
+// of its comparisons.
 type condition interface {
-	holds(member json.RawMessage) (bool, error)
+	holds(member map[string]any) (bool, error)
 }
 
 type (
@@ -47,21 +47,21 @@ type operand struct {
 	literal any // nil, bool, float64, string or time.Time
 }
 
-func (e either) holds(m json.RawMessage) (bool, error) {
+func (e either) holds(m map[string]any) (bool, error) {
 	if a, err := e.a.holds(m); a || err != nil {
 		return a, err
 	}
 	return e.b.holds(m)
 }
 
-func (e both) holds(m json.RawMessage) (bool, error) {
+func (e both) holds(m map[string]any) (bool, error) {
 	if a, err := e.a.holds(m); !a || err != nil {
 		return false, err
 	}
 	return e.b.holds(m)
 }
 
-func (e negate) holds(m json.RawMessage) (bool, error) {
+func (e negate) holds(m map[string]any) (bool, error) {
 	a, err := e.a.holds(m)
 	return !a, err
 }
@@ -70,15 +70,8 @@ func (e negate) holds(m json.RawMessage) (bool, error) {
 // there is null, null equals only null, and is neither above nor below.
 // DSP0266 (Use of the $filter query parameter) wants an error for a literal of
 // another type than the property's.
-func (c comparison) holds(m json.RawMessage) (bool, error) {
-	a, err := c.a.value(m)
-	if err != nil {
-		return false, err
-	}
-	b, err := c.b.value(m)
-	if err != nil {
-		return false, err
-	}
+func (c comparison) holds(m map[string]any) (bool, error) {
+	a, b := c.a.value(m), c.b.value(m)
 	if a == nil || b == nil {
 		equal := a == nil && b == nil
 		return c.op == "eq" && equal || c.op == "ne" && !equal, nil
@@ -158,29 +151,16 @@ func asTime(v any) (time.Time, bool) {
 
 // value finds the operand's value in a member. An object or array is like a
 // value of another type than any literal's.
-func (o operand) value(m json.RawMessage) (any, error) {
+func (o operand) value(m map[string]any) any {
 	if o.path == nil {
-		return o.literal, nil
+		return o.literal
 	}
+	var v any = m
 	for _, name := range o.path {
-		if len(m) == 0 || m[0] != '{' {
-			return nil, nil
-		}
-		var object map[string]json.RawMessage
-		if err := json.Unmarshal(m, &object); err != nil {
-			return nil, err
-		}
-		m = bytes.TrimSpace(object[name])
+		object, _ := v.(map[string]any)
+		v = object[name] // nil where that is none
 	}
-	if len(m) == 0 {
-		return nil, nil
-	}
-	if m[0] == '{' || m[0] == '[' {
-		return struct{}{}, nil
-	}
-	var v any
-	err := json.Unmarshal(m, &v)
-	return v, err
+	return v
 }
 
 // parseFilter reads a $filter (DSP0266, Use of the $filter query parameter).

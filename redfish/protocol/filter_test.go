@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -90,10 +91,14 @@ func TestFilter(t *testing.T) {
 		{strings.Repeat("Off or ", maxFilterTerms-1) + "On", true, nil},
 		{strings.Repeat("Off or ", maxFilterTerms) + "On", false, errFilterTooBig},
 	} {
+		var decoded map[string]any
+		if err := json.Unmarshal([]byte(member), &decoded); err != nil {
+			t.Fatal(err)
+		}
 		condition, err := parseFilter(c.text)
 		got := false
 		if err == nil {
-			got, err = condition.holds([]byte(member))
+			got, err = condition.holds(decoded)
 		}
 		if got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%.80s: got %v, %v, want %v, %v", c.text, got, err, c.want, c.err)

@@ -2,8 +2,10 @@ package protocol
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -12,20 +14,38 @@ import (
 // not hold for those.
 const idle = time.Minute
 
+// minPace is how many bytes a second an upload has to bring, all in all, after
+// its first minute: a byte now and then would hold for ever what only one upload
+// can have.
+const minPace = 1 << 10
+
 // A pacedBody is a request's body that may be of any length, as long as it
 // comes on.
 type pacedBody struct {
 	io.ReadCloser
-	conn *http.ResponseController
+	conn  *http.ResponseController
+	began time.Time
+	came  int64
+}
+
+// PacedBody is a request's body that may take longer than the server lets
+// requests take, but may neither stand still nor creep.
+func PacedBody(body io.ReadCloser, conn *http.ResponseController) io.ReadCloser {
+	return &pacedBody{ReadCloser: body, conn: conn, began: time.Now()}
 }
 
 // Read reads. After the end the connection waits for nothing more: a deadline
 // would end the request's context while the handler still works.
-func (b pacedBody) Read(p []byte) (int, error) {
-	if err := deadline(b.conn.SetReadDeadline, idle); err != nil {
+func (b *pacedBody) Read(p []byte) (int, error) {
+	left := idle + time.Duration(b.came/minPace)*time.Second - time.Since(b.began)
+	if left <= 0 {
+		return 0, fmt.Errorf("the upload is too slow: %w", os.ErrDeadlineExceeded)
+	}
+	if err := deadline(b.conn.SetReadDeadline, min(left, idle)); err != nil {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
+	b.came += int64(n)
 	if err == io.EOF {
 		if err := deadline(b.conn.SetReadDeadline, 0); err != nil {
 			return n, err

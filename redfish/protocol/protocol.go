@@ -48,13 +48,16 @@ type Service struct {
 
 	changed func(kind, uri, odataType string) // or nil
 	changes locks                             // by URI
+	shown   chan struct{}                     // one for each answer that is made
 	expands chan struct{}                     // one for each $expand
+	long    chan struct{}                     // one for each long answer on its way
 }
 
 // New makes the service. It fails for a route whose entity the standard table
 // of privileges does not have.
 func New(o Options) (*Service, error) {
-	s := &Service{auth: o.Auth, log: o.Log, mux: http.NewServeMux(), changed: o.Changed, expands: make(chan struct{}, maxExpands)}
+	s := &Service{auth: o.Auth, log: o.Log, mux: http.NewServeMux(), changed: o.Changed,
+		shown: make(chan struct{}, maxShown), expands: make(chan struct{}, maxExpands), long: make(chan struct{}, maxLong)}
 	for _, r := range o.Routes {
 		m, err := mappingOf(r)
 		if err != nil {

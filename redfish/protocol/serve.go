@@ -14,8 +14,13 @@ import (
 	"github.com/nitrino/nitrino/redfish/resource"
 )
 
-// maxBody is the longest JSON body of a request, in bytes.
-const maxBody = 1 << 20
+// maxBody is the longest JSON body of a request, in bytes, and maxOpenBody one
+// that needs no login: anybody can send many of those at once, and all of them
+// are in memory.
+const (
+	maxBody     = 256 << 10
+	maxOpenBody = 8 << 10
+)
 
 // failed is for what should not happen; the log says what it was.
 func (s *Service) failed(err error) *resource.Reply {
@@ -50,7 +55,9 @@ func (s *Service) handler(rt resource.Route, need mapping) http.Handler {
 		case rt.Raw && hasBody(r.Method):
 			s.takeUpload(w, rt, q)
 		default:
-			s.write(w, q, s.answer(w, rt, q, ask))
+			a, sent := s.answer(w, rt, q, ask)
+			defer sent()
+			s.write(w, q, a)
 		}
 	})
 }
@@ -91,27 +98,31 @@ func (s *Service) admit(rt resource.Route, need mapping, q *resource.Request) (q
 	return ask, nil
 }
 
-// answer calls the method, with the body that it takes, and gives of what it
-// shows what the query asks for.
-func (s *Service) answer(w http.ResponseWriter, rt resource.Route, q *resource.Request, ask query) *resource.Reply {
-	if hasBody(q.Method) {
+// answer calls the method, with the body that it takes. sent is to be called
+// once the reply was written.
+func (s *Service) answer(w http.ResponseWriter, rt resource.Route, q *resource.Request, ask query) (a *resource.Reply, sent func()) {
+	sent = func() {}
+	switch {
+	case isReading(q.Method):
+		return s.show(rt, q, ask)
+	case hasBody(q.Method):
+		limit := int64(maxBody)
+		if rt.Open {
+			limit = maxOpenBody
+		}
 		var problem *message.Message
-		if q.Body, problem = readBody(w, q.Request, rt.Action); problem != nil {
-			return resource.Fail(*problem)
+		if q.Body, problem = readBody(w, q.Request, rt.Action, limit); problem != nil {
+			return resource.Fail(*problem), sent
 		}
 	}
-	a := s.run(rt, rt.Handler(q.Method), q)
-	if ask.any() {
-		a = s.shape(q, a, ask)
-	}
-	return a
+	return s.run(rt, rt.Handler(q.Method), q), sent
 }
 
 // takeUpload is answer and write for a body that may take its time: longer, too,
 // than the server lets an answer take.
 func (s *Service) takeUpload(w http.ResponseWriter, rt resource.Route, q *resource.Request) {
 	conn := http.NewResponseController(w)
-	q.Request.Body = pacedBody{q.Request.Body, conn}
+	q.Request.Body = PacedBody(q.Request.Body, conn)
 	a := s.run(rt, rt.Handler(q.Method), q)
 	if err := deadline(conn.SetWriteDeadline, idle); err != nil {
 		s.log.Debug("client went away", "error", err)
@@ -376,8 +387,8 @@ func accepts(values []string, mediaType string) bool {
 
 // readBody reads the request's JSON object. A request without a body has the
 // empty one.
-func readBody(w http.ResponseWriter, r *http.Request, action string) (resource.Object, *message.Message) {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+func readBody(w http.ResponseWriter, r *http.Request, action string, limit int64) (resource.Object, *message.Message) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) {
 		return nil, new(message.PayloadTooLarge())
 	}

@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nitrino/nitrino/redfish/redfishtest"
@@ -86,13 +90,14 @@ func TestBodies(t *testing.T) {
 		{"nested duplicate", aURI, "application/json", `{"Boot":{"a":1,"a":1}}`, 400, []string{"PropertyDuplicate"}},
 		{"duplicate parameter", restartURI, "application/json", `{"ResetType":"On","ResetType":"ForceOff"}`, 400, []string{"ActionParameterDuplicate"}},
 		{"too long", aURI, "application/json", `{"a":"` + strings.Repeat("x", 1<<20) + `"}`, 413, []string{"PayloadTooLarge"}},
+		{"long login", resource.SessionsURI, "application/json", `{"a":"` + strings.Repeat("x", maxOpenBody) + `"}`, 413, []string{"PayloadTooLarge"}},
 		{"empty", aURI, "application/json", `{}`, 400, []string{"EmptyJSON"}},
 		{"nothing", aURI, "application/json", ``, 400, []string{"EmptyJSON"}},
 		{"annotations only", aURI, "application/json", `{"@odata.id":"/x","Name@Message.ExtendedInfo":[]}`, 400, []string{"NoOperation"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			method := "PATCH"
-			if c.uri == restartURI {
+			if c.uri != aURI {
 				method = "POST"
 			}
 			r.Want(redfishtest.Call{Method: method, URI: c.uri, User: "admin", Body: c.body, Header: map[string]string{"Content-Type": c.contentType}}, c.status, c.keys...)
@@ -337,6 +342,110 @@ func TestPace(t *testing.T) {
 	if data, err := io.ReadAll(resp.Body); !strings.Contains(string(data), "later") || err != nil {
 		t.Errorf("slow stream: got %q, %v", data, err)
 	}
+}
+
+// Who sends a byte now and then is cut off in the end, and who is only slow is
+// not.
+func TestCreepingUpload(t *testing.T) {
+	for _, c := range []struct {
+		chunk, chunks int
+		pause         time.Duration
+		ok            bool
+	}{
+		{1, 100, 50 * time.Second, false},
+		{100 << 10, 100, 50 * time.Second, true},
+		{1, 10, time.Second, true},
+		{1, 2, 61 * time.Second, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			var sender sync.WaitGroup
+			defer sender.Wait()
+			sender.Go(func() {
+				for range c.chunks {
+					time.Sleep(c.pause)
+					if _, err := far.Write(make([]byte, c.chunk)); err != nil {
+						return // cut off
+					}
+				}
+			})
+			began := time.Now()
+			body := struct {
+				io.Reader
+				io.Closer
+			}{io.LimitReader(near, int64(c.chunk*c.chunks)), near}
+			n, err := io.Copy(io.Discard, PacedBody(body, http.NewResponseController(deadlines{near})))
+			near.Close()
+			if ok := err == nil && n == int64(c.chunk*c.chunks); ok != c.ok || !ok && !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%+v: got %d bytes, %v, after %v", c, n, err, time.Since(began))
+			}
+			if took := time.Since(began); !c.ok && took > 2*idle {
+				t.Errorf("%+v: it took %v", c, took)
+			}
+		})
+	}
+}
+
+// deadlines is a writer of a connection that has deadlines.
+type deadlines struct{ net.Conn }
+
+func (deadlines) Header() http.Header { return nil }
+func (deadlines) WriteHeader(int)     {}
+
+// A client that takes its time to read long answers does not fill the memory,
+// and keeps nobody from what is short.
+func TestLongAnswers(t *testing.T) {
+	r := newRig(t)
+	r.entries = 1000
+	get := func(uri string) *stuckWriter {
+		w := &stuckWriter{ResponseRecorder: httptest.NewRecorder(), wrote: make(chan struct{}), free: make(chan struct{})}
+		req := httptest.NewRequestWithContext(t.Context(), "GET", "https://x"+uri, nil)
+		req.RemoteAddr = "127.0.0.1:9"
+		req.SetBasicAuth("reader", "reader-pw")
+		w.done.Go(func() { r.service.ServeHTTP(w, req) })
+		return w
+	}
+	var slow []*stuckWriter
+	for i := range maxLong + 4 {
+		w := get(entriesURI)
+		<-w.wrote
+		want := 200
+		if i >= maxLong {
+			want = 503
+		}
+		if w.Code != want || (w.Header().Get("ETag") != "") != (want == 200) {
+			t.Errorf("long answer %d: got %d, want %d; %v", i, w.Code, want, w.Header())
+		}
+		slow = append(slow, w)
+	}
+	for _, uri := range []string{entriesURI + "?$top=2", entriesURI + "?$expand=.&$top=1", aURI, "/redfish"} {
+		w := get(uri)
+		<-w.wrote
+		if w.Code != 200 {
+			t.Errorf("%s: got %d, want 200", uri, w.Code)
+		}
+		slow = append(slow, w)
+	}
+	for _, w := range slow {
+		close(w.free)
+		w.done.Wait()
+	}
+	if len(r.service.long) != 0 || len(r.service.shown) != 0 || len(r.service.expands) != 0 {
+		t.Error("places are left taken")
+	}
+}
+
+// A stuckWriter is a client that takes nothing until it is freed.
+type stuckWriter struct {
+	*httptest.ResponseRecorder
+	wrote, free chan struct{}
+	done        sync.WaitGroup
+}
+
+func (w *stuckWriter) Write(p []byte) (int, error) {
+	close(w.wrote)
+	<-w.free
+	return len(p), nil
 }
 
 // slowBody is that many bytes, with a pause before each.

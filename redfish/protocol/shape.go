@@ -141,7 +141,11 @@ func (s *Service) page(q *resource.Request, c *resource.Collection, ask query) *
 			if data == nil {
 				continue // not for this user, or gone meanwhile
 			}
-			fits, err := ask.filter.holds(data)
+			var member map[string]any
+			fits := false
+			if err = json.Unmarshal(data, &member); err == nil {
+				fits, err = ask.filter.holds(member)
+			}
 			if errors.Is(err, errFilterType) {
 				return resource.Fail(message.QueryParameterValueTypeError(ask.values["$filter"], "$filter"))
 			}

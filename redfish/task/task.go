@@ -288,11 +288,16 @@ func withoutSecrets(name string, v any) any {
 		return list
 	case string:
 		u, err := url.Parse(v)
-		if err != nil {
+		if err != nil || u.Opaque != "" {
 			return nil // who knows what is in it
 		}
-		if u.Host != "" {
-			u.User, u.RawQuery, u.Fragment = nil, "", ""
+		// An address may come without its scheme, and then has its host and what is
+		// before it in its path.
+		if u.Host == "" && strings.Contains(u.Path, "@") {
+			return nil
+		}
+		if u.Host != "" || u.RawQuery != "" {
+			u.User, u.RawQuery, u.Fragment, u.RawFragment = nil, "", "", ""
 			return u.String()
 		}
 	}

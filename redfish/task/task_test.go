@@ -177,7 +177,7 @@ func TestTask(t *testing.T) {
 		p.Say(message.PropertyModified())
 		return resource.NoContent()
 	}
-	body := `{"ImageURI":"https://me:hush@example.com/a.tar?key=hush","Password":"hush","Targets":["/redfish/v1/x"],"Inner":{"OldPassword":["hush"]},"N":12}`
+	body := `{"ImageURI":"https://me:hush@example.com/a.tar?key=hush","Without":["example.com/a.tar?key=hush","me:hush@example.com/a","hush@example.com/a","https:me:hush@example.com"],"Password":"hush","Targets":["/redfish/v1/x"],"Inner":{"OldPassword":["hush"]},"N":12}`
 	a := r.Want(redfishtest.Call{Method: "POST", URI: startURI, User: "oper", Body: body}, 202)
 	monitor, uri := a.Header.Get("Location"), resource.TasksURI+"/1"
 	if monitor != monitorsURI+"/1" || a.Header.Get("Retry-After") == "" || a.At("@odata.id") != uri || a.At("TaskMonitor") != monitor {
@@ -186,7 +186,7 @@ func TestTask(t *testing.T) {
 	if strings.Contains(string(a.Body), "hush") {
 		t.Errorf("a secret is shown: %s", a.Body)
 	}
-	if got, want := a.At("Payload", "JsonBody"), `{"ImageURI":"https://example.com/a.tar","Password":null,"Targets":["/redfish/v1/x"],"Inner":{"OldPassword":null},"N":12}`; got != want {
+	if got, want := a.At("Payload", "JsonBody"), `{"ImageURI":"https://example.com/a.tar","Without":["example.com/a.tar",null,null,null],"Password":null,"Targets":["/redfish/v1/x"],"Inner":{"OldPassword":null},"N":12}`; got != want {
 		t.Errorf("payload: got %v, want %v", got, want)
 	}
 	a = r.Want(redfishtest.Call{Method: "GET", URI: monitor, User: "reader"}, 202)
