@@ -225,7 +225,8 @@ func links(name, below string, to *[]string) resource.Parameter {
 	}}
 }
 
-// headers is HttpHeaders: a list of objects, each of names with their values.
+// headers is HttpHeaders: a list of objects, each of names with their values. One
+// object without a list is taken, too: gofish sends it.
 func headers(to *[]Header) resource.Parameter {
 	const name = "HttpHeaders"
 	return resource.Parameter{Name: name, Set: func(value any, _ string) *message.Message {
@@ -235,7 +236,9 @@ func headers(to *[]Header) resource.Parameter {
 		// No problem shows a value: it may be a secret.
 		bad := new(message.PropertyValueError(name))
 		all, isList := value.([]any)
-		if !isList {
+		if o, isObject := value.(resource.Object); isObject {
+			all = []any{o}
+		} else if !isList {
 			return bad
 		}
 		var found []Header

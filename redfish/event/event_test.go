@@ -98,7 +98,9 @@ func TestSubscription(t *testing.T) {
 	b.Want(patch(`{"Context":"new","DeliveryRetryPolicy":"RetryForever","VerifyCertificate":false,"HttpHeaders":[{"X-A":"b"}]}`), 200)
 	b.Want(patch(`{"Destination":"http://x"}`), 400, "PropertyNotWritable")
 	b.Want(patch(`{"DeliveryRetryPolicy":"Never"}`), 400, "PropertyValueNotInList")
+	b.Want(patch(`{"HttpHeaders":{"X-A":"c"}}`), 200) // as gofish has it
 	b.Want(patch(`{"HttpHeaders":[{"Host":"x"}]}`), 400, "PropertyValueError")
+	b.Want(patch(`{"HttpHeaders":{"Host":"x"}}`), 400, "PropertyValueError")
 	b.Want(patch(`{"Context":"`+strings.Repeat("x", 1025)+`"}`), 400, "StringValueTooLong")
 	b.Want(call{Method: "PATCH", URI: full, User: "admin", Body: `{"Context":"x"}`, Header: map[string]string{"If-Match": `"old"`}}, 412, "PreconditionFailed")
 	if got := b.Want(call{Method: "GET", URI: full, User: "reader"}, 200).At("Context"); got != "new" {
