@@ -102,6 +102,42 @@ func (i *Inventory) WriteAt(p []byte, off int, from Origin) error {
 	if err != nil || bytes.Equal(data[off:off+len(p)], p) {
 		return err
 	}
+	return i.write(data, p, off, from)
+}
+
+// Edit makes of all the bytes what change makes of them, while nobody else writes;
+// it is on the medium when Edit returns nil. change may keep old but not change
+// it, and returns as many bytes, or an error, which Edit returns as it is. Only
+// what differs is written, for the sake of the memory. Edit waits for the memory.
+func (i *Inventory) Edit(change func(old []byte) ([]byte, error), from Origin) error {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	old, err := i.load()
+	if err != nil {
+		return err
+	}
+	fresh, err := change(old)
+	if err != nil {
+		return err
+	}
+	if len(fresh) != len(old) {
+		return fmt.Errorf("%d bytes for the inventory's %d: %w", len(fresh), len(old), ErrInvalid)
+	}
+	start, end := 0, len(old)
+	for start < end && old[start] == fresh[start] {
+		start++
+	}
+	for end > start && old[end-1] == fresh[end-1] {
+		end--
+	}
+	if start == end {
+		return nil
+	}
+	return i.write(old, fresh[start:end], start, from)
+}
+
+// write writes p to off of the memory, which has data, with i.turn held.
+func (i *Inventory) write(data, p []byte, off int, from Origin) error {
 	if _, err := i.mem.WriteAt(p, int64(off)); err != nil {
 		i.keep(nil) // nobody knows what was written
 		_, again := i.load()

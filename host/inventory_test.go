@@ -150,3 +150,55 @@ func TestInventoryFails(t *testing.T) {
 		}
 	})
 }
+
+// TestInventoryEdit: changes of several at once are all there in the end, and only
+// what differs is written.
+func TestInventoryEdit(t *testing.T) {
+	inVirtualTime(t, func(t *testing.T, r *rig) {
+		m := &fakeMemory{data: make([]byte, 64)}
+		r.parts.FRU = m
+		i := r.boot().Inventory
+		var all sync.WaitGroup
+		for at := range 8 {
+			all.Go(func() {
+				err := i.Edit(func(old []byte) ([]byte, error) {
+					fresh := slices.Clone(old)
+					fresh[at], fresh[63] = 1, fresh[63]+1
+					return fresh, nil
+				}, Origin{Via: "test"})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		want := append(bytes.Repeat([]byte{1}, 8), make([]byte, 56)...)
+		want[63] = 8
+		if got, err := i.Read(); err != nil || !bytes.Equal(got, want) || !bytes.Equal(m.data, want) || i.Changed() != 8 {
+			t.Errorf("got % x, %v, after %d changes; want % x", got, err, i.Changed(), want)
+		}
+		no := errors.New("no")
+		for _, tt := range []struct {
+			change func([]byte) ([]byte, error)
+			want   error
+		}{
+			{func(old []byte) ([]byte, error) { return old, nil }, nil},
+			{func(old []byte) ([]byte, error) { return nil, no }, no},
+			{func(old []byte) ([]byte, error) { return old[1:], nil }, ErrInvalid},
+		} {
+			if err := i.Edit(tt.change, Origin{}); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		}
+		if m.writes != 8 {
+			t.Errorf("%d writes, want 8", m.writes)
+		}
+		m.fail = no
+		if err := i.Edit(func(old []byte) ([]byte, error) { return make([]byte, len(old)), nil }, Origin{}); !errors.Is(err, no) {
+			t.Errorf("got %v, want %v", err, no)
+		}
+		if got, err := i.Read(); err != nil || !bytes.Equal(got, m.data) {
+			t.Errorf("got % x, %v, want what the memory has now: % x", got, err, m.data)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,7 +99,7 @@ func TestOneRequestAtATime(t *testing.T) {
 		busy    []Action
 	}{
 		{PowerOn, false, Actions[:]},
-		{ForceOff, true, Actions[:]},
+		{ForceOff, true, Actions[1:]}, // on is for after it
 		{Cycle, true, Actions[:]},
 		{Reset, true, []Action{PowerOn, ForceOff, GracefulOff, GracefulRestart, Cycle, Reset, PressButton, NMI}},
 		{GracefulOff, true, []Action{PowerOn, GracefulOff, GracefulRestart, PressButton}},
@@ -182,6 +183,41 @@ func TestRequestsAsTheLightGoesOut(t *testing.T) {
 				time.Sleep(time.Hour)
 				r.want(StateOn)
 				r.reboot(false)
+				r.want(StateOn)
+			})
+		})
+	}
+}
+
+// An on right behind a forced off is for after it, while the light is still lit;
+// where the host does not go off, it is on, and nothing presses the button.
+func TestOnRightAfterForceOff(t *testing.T) {
+	for _, stuck := range []bool{false, true} {
+		t.Run("stuck="+strconv.FormatBool(stuck), func(t *testing.T) {
+			inVirtualTime(t, func(t *testing.T, r *rig) {
+				r.osTime = 0
+				r.boot()
+				r.must(PowerOn)
+				r.stuckOn = stuck
+				off := r.begin(ForceOff)
+				on := r.begin(PowerOn)
+				if again := r.begin(PowerOn); again != on {
+					t.Error("a second on: got another operation, want the one that waits")
+				}
+				r.refused(Cycle, ErrBusy)
+				<-off.Done()
+				<-on.Done()
+				if (off.Err() != nil) != stuck || on.Err() != nil {
+					t.Errorf("got %v, then %v", off.Err(), on.Err())
+				}
+				want := 3 // presses
+				if stuck {
+					want = 2
+				}
+				if got := len(r.btn.all()); got != want {
+					t.Errorf("the button was pressed %d times, want %d", got, want)
+				}
+				time.Sleep(time.Hour)
 				r.want(StateOn)
 			})
 		})

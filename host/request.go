@@ -140,6 +140,11 @@ func (p *Power) admitDuring(a Action) (admission, error) {
 		}
 		return queue, nil
 	}
+	if now == ForceOff && a == PowerOn {
+		// Off and then on is a cycle; scripts ask for the one right after the
+		// other, and the button is held for seconds.
+		return queue, nil
+	}
 	if (now == ForceOff || now == GracefulOff) && !p.led.good {
 		// The host looks off, and who looks may ask for what comes next; the
 		// operation only makes sure that the light does not blink.
