@@ -58,51 +58,45 @@ func (x *DCMI) getAssetTag(c *command.Call) command.Code {
 // setAssetTag is Set Asset Tag. It answers the tag's whole length: the tag ends
 // with what was written.
 func (x *DCMI) setAssetTag(c *command.Call) command.Code {
-	x.tagging.Lock()
-	defer x.tagging.Unlock()
-	old, err := x.Inventory.Read()
-	if err != nil {
+	var text []byte
+	code := command.OK
+	err := x.Inventory.Edit(func(old []byte) (fresh []byte, err error) {
+		fresh, text, code = editTag(c, old)
+		if code != command.OK {
+			return old, nil
+		}
+		return fresh, nil
+	}, c.Origin)
+	switch {
+	case err != nil:
 		return command.Result(x.Log, "Set Asset Tag", err)
+	case code == command.OK:
+		c.Put(byte(len(text)))
 	}
+	return code
+}
+
+// editTag makes the inventory with the tag that the call asks for.
+func editTag(c *command.Call, old []byte) (fresh, text []byte, code command.Code) {
 	f, _, err := tag(old)
 	if err != nil {
-		return command.WrongState // the inventory is damaged, and its owner's
+		return nil, nil, command.WrongState // the inventory is damaged, and its owner's
 	}
 	if f.Encoding != fru.Latin1 {
 		f.Data = nil // nothing can be put behind it
 	}
-	text, code := takeChunk(c, f.Data, fru.MaxField)
-	if code != command.OK {
-		return code
+	if text, code = takeChunk(c, f.Data, fru.MaxField); code != command.OK {
+		return nil, nil, code
 	}
-	f, err = fru.NewRawField(text)
-	if err != nil {
-		return command.InvalidField
+	if f, err = fru.NewRawField(text); err != nil {
+		return nil, nil, command.InvalidField
 	}
-	fresh, err := fru.SetField(old, fru.Product, fru.ProductAssetTag, f)
+	fresh, err = fru.SetField(old, fru.Product, fru.ProductAssetTag, f)
 	switch {
 	case errors.Is(err, fru.ErrNoSpace):
-		return command.NoSpace
+		return nil, nil, command.NoSpace
 	case err != nil:
-		return command.WrongState
+		return nil, nil, command.WrongState
 	}
-	if first, last := changed(old, fresh); first < last {
-		if err := x.Inventory.WriteAt(fresh[first:last], first, c.Origin); err != nil {
-			return command.Result(x.Log, "Set Asset Tag", err)
-		}
-	}
-	c.Put(byte(len(text)))
-	return command.OK
-}
-
-// changed is where two images of one size differ.
-func changed(a, b []byte) (first, last int) {
-	last = len(a)
-	for first < last && a[first] == b[first] {
-		first++
-	}
-	for last > first && a[last-1] == b[last-1] {
-		last--
-	}
-	return first, last
+	return fresh, text, command.OK
 }

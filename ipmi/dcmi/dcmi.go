@@ -26,7 +26,9 @@ type Meter interface {
 type Inventory interface {
 	// Read returns a copy of all of it; it may wait for the memory.
 	Read() ([]byte, error)
-	WriteAt(p []byte, off int, from host.Origin) error
+	// Edit makes of it what change makes of it, while nobody else writes; it
+	// returns change's error as it is.
+	Edit(change func(old []byte) ([]byte, error), from host.Origin) error
 }
 
 // Names are what the board is called.
@@ -96,8 +98,6 @@ type DCMI struct {
 	Options
 	history history
 	thermal thermal
-
-	tagging sync.Mutex // one change of the asset tag at a time
 
 	naming sync.Mutex
 	name   []byte // as far as it was transferred; nil: no transfer is under way

@@ -182,9 +182,9 @@ func TestAssetTag(t *testing.T) {
 	if _, err := fru.Decode(b.inventory.data); err != nil {
 		t.Error(err)
 	}
-	writes := len(b.inventory.writes)
+	writes := b.inventory.writes
 	b.steps(t, []step{{"clear again", 0x08, part(0, ""), command.OK, []byte{0}}})
-	if len(b.inventory.writes) != writes {
+	if b.inventory.writes != writes {
 		t.Error("a tag that stays was written")
 	}
 }

@@ -1,6 +1,7 @@
 package dcmi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -52,12 +53,12 @@ func (m *fakeMeter) set(s host.MeterStatus) {
 	m.status = s
 }
 
-// fakeInventory is a memory; writes are how much was written.
+// fakeInventory is a memory; writes are how often it was written.
 type fakeInventory struct {
 	mu     sync.Mutex
 	data   []byte
 	err    error
-	writes []int
+	writes int
 }
 
 func (i *fakeInventory) Read() ([]byte, error) {
@@ -66,14 +67,19 @@ func (i *fakeInventory) Read() ([]byte, error) {
 	return slices.Clone(i.data), i.err
 }
 
-func (i *fakeInventory) WriteAt(p []byte, off int, from host.Origin) error {
+func (i *fakeInventory) Edit(change func([]byte) ([]byte, error), _ host.Origin) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.err == nil {
-		copy(i.data[off:], p)
-		i.writes = append(i.writes, len(p))
+	if i.err != nil {
+		return i.err
 	}
-	return i.err
+	fresh, err := change(slices.Clone(i.data))
+	if err != nil || bytes.Equal(fresh, i.data) {
+		return err
+	}
+	i.data = fresh
+	i.writes++
+	return nil
 }
 
 type fakeNames struct {

@@ -20,9 +20,9 @@ type Options struct {
 	// Type is the ChassisType where the inventory does not say it; empty:
 	// RackMount.
 	Type string
-	// System and Manager: these resources are there, with the URIs that package
-	// resource has for them.
-	System, Manager bool
+	// System, Manager and the system's LogServices: these resources are there,
+	// with the URIs that package resource has for them.
+	System, Manager, LogServices bool
 }
 
 // Chassis is the chapter.
@@ -73,23 +73,28 @@ func (c *Chassis) Routes() []resource.Route {
 
 type chassis struct {
 	resource.OData
-	ChassisType             string          `json:"ChassisType"`
-	Manufacturer            *string         `json:"Manufacturer,omitempty"`
-	Model                   *string         `json:"Model"`
-	PartNumber              *string         `json:"PartNumber,omitempty"`
-	SerialNumber            *string         `json:"SerialNumber"`
-	AssetTag                *string         `json:"AssetTag"`                // null: it cannot be read
-	LocationIndicatorActive *bool           `json:"LocationIndicatorActive"` // null: there is no light
-	PowerState              *string         `json:"PowerState"`              // null: no wire tells
-	Status                  resource.Status `json:"Status"`
-	Sensors                 resource.Link   `json:"Sensors"`
-	ThermalSubsystem        resource.Link   `json:"ThermalSubsystem"`
-	PowerSubsystem          resource.Link   `json:"PowerSubsystem"`
-	EnvironmentMetrics      resource.Link   `json:"EnvironmentMetrics"`
-	Controls                resource.Link   `json:"Controls"`
-	Thermal                 resource.Link   `json:"Thermal"`
-	Power                   resource.Link   `json:"Power"`
-	Links                   chassisLinks    `json:"Links"`
+	ChassisType             string  `json:"ChassisType"`
+	Manufacturer            *string `json:"Manufacturer,omitempty"`
+	Model                   *string `json:"Model"`
+	PartNumber              *string `json:"PartNumber,omitempty"`
+	SerialNumber            *string `json:"SerialNumber"`
+	AssetTag                *string `json:"AssetTag"`                // null: it cannot be read
+	LocationIndicatorActive *bool   `json:"LocationIndicatorActive"` // null: there is no light
+	// IndicatorLED is the same light; the schema has deprecated it, and Ansible's
+	// and OpenStack Ironic's commands for the light know nothing else.
+	IndicatorLED       string          `json:"IndicatorLED,omitempty"`
+	PowerState         *string         `json:"PowerState"` // null: no wire tells
+	Status             resource.Status `json:"Status"`
+	Sensors            resource.Link   `json:"Sensors"`
+	ThermalSubsystem   resource.Link   `json:"ThermalSubsystem"`
+	PowerSubsystem     resource.Link   `json:"PowerSubsystem"`
+	EnvironmentMetrics resource.Link   `json:"EnvironmentMetrics"`
+	Controls           resource.Link   `json:"Controls"`
+	Thermal            resource.Link   `json:"Thermal"`
+	Power              resource.Link   `json:"Power"`
+	// LogServices are the system's: clients look for its log here, too.
+	LogServices *resource.Link `json:"LogServices,omitempty"`
+	Links       chassisLinks   `json:"Links"`
 }
 
 type chassisLinks struct {
@@ -130,7 +135,10 @@ func (c *Chassis) getChassis(*resource.Request) *resource.Reply {
 		r.SerialNumber = machine.Known(facts.Serial)
 	}
 	if c.Host.Identify != nil {
-		r.LocationIndicatorActive = new(c.Host.Identify.On())
+		r.LocationIndicatorActive, r.IndicatorLED = machine.Indicators(c.Host.Identify)
+	}
+	if c.LogServices {
+		r.LogServices = &resource.Link{ODataID: resource.SystemLogServicesURI}
 	}
 	if c.System {
 		r.Links.ComputerSystems = resource.Links(resource.SystemURI)
@@ -164,7 +172,8 @@ func enclosure(smbios byte, otherwise string) string {
 func (c *Chassis) patchChassis(q *resource.Request) *resource.Reply {
 	writable := []resource.Property{machine.AssetTag(c.Host, q.Origin(), func(err error) { c.failed("AssetTag", err) })}
 	if c.Host.Identify != nil {
-		writable = append(writable, machine.LocationIndicator(c.Host.Identify, q.Origin(), func(err error) { c.failed("LocationIndicatorActive", err) }))
+		failed := func(err error) { c.failed("LocationIndicatorActive", err) }
+		writable = append(writable, machine.LocationIndicator(c.Host.Identify, q.Origin(), failed), machine.IndicatorLED(c.Host.Identify, q.Origin(), failed))
 	}
 	return resource.Patch(q, c.getChassis, writable...)
 }

@@ -217,13 +217,15 @@ func TestChassis(t *testing.T) {
 		{`{"AssetTag":"a\nb"}`, 400, []string{"PropertyValueFormatError"}},
 		{`{"AssetTag":7}`, 400, []string{"PropertyValueTypeError"}},
 		{`{"LocationIndicatorActive":1}`, 400, []string{"PropertyValueTypeError"}},
+		{`{"IndicatorLED":"Lit"}`, 200, nil}, // as Ansible's IndicatorLedOn has it
+		{`{"IndicatorLED":"Blinking"}`, 400, []string{"PropertyValueNotInList"}},
 		{`{"Model":"x"}`, 400, []string{"PropertyNotWritable"}},
 		{`{"Colour":"x"}`, 400, []string{"PropertyUnknown"}},
 	} {
 		r.Want(patch(resource.ChassisURI, c.body), c.status, c.keys...)
 	}
 	r.Want(redfishtest.Call{Method: "PATCH", URI: resource.ChassisURI, User: "reader", Body: `{"AssetTag":"x"}`}, 403, "InsufficientPrivilege")
-	check(t, r.Want(get(resource.ChassisURI), 200), map[string]string{"AssetTag": "Regal 7, ß", "LocationIndicatorActive": "true", "Model": "Anvil"})
+	check(t, r.Want(get(resource.ChassisURI), 200), map[string]string{"AssetTag": "Regal 7, ß", "LocationIndicatorActive": "true", "IndicatorLED": "Lit", "Model": "Anvil"})
 	if !r.host.Identify.On() {
 		t.Error("the ID light is off")
 	}
@@ -233,6 +235,17 @@ func TestChassis(t *testing.T) {
 	r.host.Light.Fail(nil)
 	r.memory.err = errors.New("bus")
 	r.Want(patch(resource.ChassisURI, `{"AssetTag":"y"}`), 500, "PropertyNotUpdated")
+}
+
+// Clients that clear "the" log look for it at the chassis.
+func TestChassisLogServices(t *testing.T) {
+	for _, there := range []bool{false, true} {
+		h := redfishtest.NewHost(t, redfishtest.HostOptions{Bare: true, Stopped: true})
+		got := New(Options{Host: h.Host, LogServices: there}).getChassis(nil).Resource.(chassis).LogServices
+		if (got != nil) != there || there && got.ODataID != resource.SystemLogServicesURI {
+			t.Errorf("LogServices there %t: got %v", there, got)
+		}
+	}
 }
 
 // A board without sensors, meter and inventory shows what is left.

@@ -108,28 +108,15 @@ func setAssetTag(h *host.Host, tag string, from host.Origin) error {
 	if err != nil {
 		return err
 	}
-	old, err := h.Inventory.Read()
-	if err != nil {
-		return err
-	}
-	fresh := old
-	if blank(old) {
-		if fresh, err = first(h.UUID, len(old)); err != nil {
-			return err
+	return h.Inventory.Edit(func(image []byte) ([]byte, error) {
+		if blank(image) {
+			var err error
+			if image, err = first(h.UUID, len(image)); err != nil {
+				return nil, err
+			}
 		}
-	}
-	if fresh, err = fru.SetField(fresh, fru.Product, fru.ProductAssetTag, field); err != nil {
-		return err
-	}
-	// Only what differs, for the sake of the memory.
-	start, end := 0, len(old)
-	for start < end && old[start] == fresh[start] {
-		start++
-	}
-	for end > start && old[end-1] == fresh[end-1] {
-		end--
-	}
-	return h.Inventory.WriteAt(fresh[start:end], start, from)
+		return fru.SetField(image, fru.Product, fru.ProductAssetTag, field)
+	}, from)
 }
 
 // first is the content of an inventory that nobody wrote yet: all areas are
@@ -165,14 +152,22 @@ func LocationIndicator(light *host.Identify, from host.Origin, failed func(error
 
 // The words of IndicatorLED that this light has.
 const (
-	Lit   = "Lit"
-	Unlit = "Off"
+	lit   = "Lit"
+	unlit = "Off"
 )
+
+// Indicators are LocationIndicatorActive and IndicatorLED.
+func Indicators(light *host.Identify) (active *bool, word string) {
+	if light.On() {
+		return new(true), lit
+	}
+	return new(false), unlit
+}
 
 // IndicatorLED is LocationIndicator in older words.
 func IndicatorLED(light *host.Identify, from host.Origin, failed func(error)) resource.Property {
 	const name = "IndicatorLED"
-	return resource.Enum(name, []string{Lit, Unlit}, func(word string) []message.Message { return identify(light, name, word == Lit, from, failed) })
+	return resource.Enum(name, []string{lit, unlit}, func(word string) []message.Message { return identify(light, name, word == lit, from, failed) })
 }
 
 func identify(light *host.Identify, name string, on bool, from host.Origin, failed func(error)) []message.Message {

@@ -150,10 +150,7 @@ func (s *System) getSystem(*resource.Request) *resource.Reply {
 		r.PowerRestorePolicy = restorePolicy(now.Restore)
 	}
 	if s.Host.Identify != nil {
-		r.LocationIndicatorActive, r.IndicatorLED = new(s.Host.Identify.On()), machine.Unlit
-		if *r.LocationIndicatorActive {
-			r.IndicatorLED = machine.Lit
-		}
+		r.LocationIndicatorActive, r.IndicatorLED = machine.Indicators(s.Host.Identify)
 	}
 	if s.Host.Boot != nil {
 		r.Boot = newBoot(s.Host.Boot.Targets(), s.Host.Boot.Get())
