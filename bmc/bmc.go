@@ -385,18 +385,35 @@ func (b *BMC) follow(ctx context.Context, gen uint64, now Settings, group *super
 		}
 		errs := []error{h.Power.Configure(now.Power), b.Users.Configure(auth.Lockout(now.Lockout)), b.giveKeys(now.SSHKeys)}
 		times.Configure(now.Time)
-		if net != nil {
-			errs = append(errs, net.Configure(now.Network, now.HostName))
-		}
 		if now.HostName != last.HostName {
 			errs = append(errs, setHostName(now.HostName))
 		}
 		for _, s := range services {
 			errs = append(errs, s.apply(group, now))
 		}
+		if net != nil {
+			if !now.Network.Equal(last.Network) {
+				pause(ctx, answerTime)
+			}
+			errs = append(errs, net.Configure(now.Network, now.HostName))
+		}
 		if err := errors.Join(errs...); err != nil {
 			b.notApplied(err)
 		}
+	}
+}
+
+// answerTime is how long the answer to who changed the network has to get out:
+// it may be that the way it came by is about to go.
+const answerTime = 500 * time.Millisecond
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 

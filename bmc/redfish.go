@@ -64,7 +64,7 @@ func (p *ports) get() Addresses {
 func (w web) start(group *supervise.Group) (http.Handler, error) {
 	b, h := w.b, w.host
 	background := map[string]func(context.Context) error{}
-	box := chassis.New(chassis.Options{Host: h, Log: b.log, Hardware: h.Hardware, System: true, Manager: true})
+	box := chassis.New(chassis.Options{Host: h, Log: b.log, Hardware: h.Hardware, System: true, Manager: true, LogServices: true})
 	origin := eventlog.OriginOf(box.SensorURI)
 	newLog := func(o eventlog.Options) (*eventlog.Service, error) {
 		o.Events, o.Store, o.Log, o.Origin = b.Events, b.db, b.log, origin
@@ -114,7 +114,7 @@ func (w web) start(group *supervise.Group) (http.Handler, error) {
 	if updates != nil {
 		chapters = append(chapters, updates)
 	}
-	own := w.manager(drives != nil, updates != nil)
+	own := w.manager(drives != nil, updates != nil, group)
 	chapters, background["redfish-manager"] = append(chapters, own), own.Run
 	rf, err := redfish.New(redfish.Options{Host: h, Auth: b.Users, Log: b.log, Product: product, Version: b.opt.Version,
 		System: w.system(drives != nil), Chapters: chapters, Changed: events.Changed})
@@ -178,7 +178,7 @@ func (w web) accounts() *account.Service {
 }
 
 // manager is the chapter of the board.
-func (w web) manager(drives, updates bool) *manager.Manager {
+func (w web) manager(drives, updates bool, group *supervise.Group) *manager.Manager {
 	b := w.b
 	n := managerNetwork{b: b, net: w.net}
 	if w.run.Network != nil {
@@ -193,7 +193,8 @@ func (w web) manager(drives, updates bool) *manager.Manager {
 		FirmwareVersion: b.opt.Version, Identity: w.host.Identity, Started: time.Now(),
 		Clock: managerClock{w.clock}, Network: n, Services: managerServices{b, w.run, w.ports}, Lifecycle: lifecycle{b},
 		System: true, Chassis: true, LogServices: true, Certificates: true, VirtualMedia: drives, Firmware: updates,
-		Log: b.log,
+		Healthy: func() bool { return healthy(group) },
+		Log:     b.log,
 		Shell: func() manager.Access {
 			on, _ := w.serviceOf(manager.SSH)
 			return manager.Access{Enabled: on, MaxSessions: b.channel.settings().SSH.MaxSessions, Types: []string{"SSH"}}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -178,6 +179,13 @@ func selfTest(group *supervise.Group) ipmi.SelfTest {
 		}
 	}
 	return result
+}
+
+// healthy says whether no service fails.
+func healthy(group *supervise.Group) bool {
+	return !slices.ContainsFunc(group.Health(), func(h supervise.Health) bool {
+		return h.State == supervise.Failing || h.State == supervise.Stuck
+	})
 }
 
 // reportText is what an event says of a service.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -140,5 +141,35 @@ func TestTrialOnTheWire(t *testing.T) {
 	time.Sleep(11 * time.Second)
 	if !reached("10.77.0.6") {
 		t.Error("the board is not at the address that was kept")
+	}
+
+	// The same by Redfish.
+	rolledBack := func() (n int) {
+		for _, e := range b.Events.Since(0, 0) {
+			if e.Kind == kindRolledBack {
+				n++
+			}
+		}
+		return n
+	}
+	before := rolledBack()
+	redfish := func(args ...string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), "ip", slices.Concat([]string{"netns", "exec", "lan", "curl", "-sk", "--max-time", "10", "-u", "admin:secret of admin"}, args,
+			[]string{"https://" + net.JoinHostPort("10.77.0.6", port) + "/redfish/v1/Managers/bmc/EthernetInterfaces/eth0"})...).Output()
+		if err != nil {
+			t.Errorf("curl %v: %v", args, err)
+		}
+		return string(out)
+	}
+	answer := redfish("-X", "PATCH", "-H", "Content-Type: application/json", "-d", `{"IPv4StaticAddresses":[{"Address":"10.66.0.6"}]}`)
+	if !strings.Contains(answer, `"IPv4StaticAddresses":[{"Address":"10.66.0.6","SubnetMask":"255.255.255.0"`) || !strings.Contains(answer, "is on trial") {
+		t.Errorf("PATCH answered %s", answer)
+	}
+	eventually(t, "the kept address to be gone", func() bool { return !reached("10.77.0.6") })
+	eventually(t, "the roll-back of Redfish's change", func() bool { return rolledBack() > before })
+	eventually(t, "the board to answer at the kept address", func() bool { return reached("10.77.0.6") })
+	if answer = redfish(); !strings.Contains(answer, `"IPv4StaticAddresses":[{"Address":"10.77.0.6"`) {
+		t.Errorf("GET answered %s", answer)
 	}
 }
