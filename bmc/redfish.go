@@ -230,7 +230,8 @@ func managerUUID(host [16]byte) string {
 	return formatUUID(u)
 }
 
-// media is the chapter of the host's drives; nil: there are none.
+// media is the chapter of the host's drives; nil: there are none, or the disk does
+// not let it be.
 func (w web) media(tasks *task.Service, background map[string]func(context.Context) error) (*redfishmedia.Service, error) {
 	if len(w.host.Drives) == 0 {
 		return nil, nil
@@ -238,7 +239,9 @@ func (w web) media(tasks *task.Service, background map[string]func(context.Conte
 	b := w.b
 	drives, err := media.Open(media.Options{Drives: w.host.Drives, Dir: filepath.Join(b.opt.Dir, mediaDir), DB: b.db, Events: b.Events, Log: b.log})
 	if err != nil {
-		return nil, err
+		// The board serves without, as without updates.
+		b.Events.Add(host.Event{Severity: host.Warning, Kind: "media.failed", Message: fmt.Sprintf("There are no virtual media: %v.", err)})
+		return nil, nil
 	}
 	background["media"] = drives.Run
 	o := redfishmedia.Options{Library: drives, Tasks: tasks, Store: b.db, Log: b.log, System: true, Manager: true}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -270,4 +271,26 @@ func TestHealthy(t *testing.T) {
 		}
 		fail(t, group.Close(t.Context()))
 	})
+}
+
+// TestRedfishWithoutFolders: where the disk lets neither media nor updates be, the
+// rest is served, and the log says why.
+func TestRedfishWithoutFolders(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{mediaDir, updateDir} {
+		fail(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	r := start(t, dir)
+	c := newCaller(t, r.at.HTTPS)
+	for _, uri := range []string{resource.SystemURI, resource.ManagerURI} {
+		if link, there := c.want("GET", uri, "", 200)["VirtualMedia"]; there {
+			t.Errorf("%s: VirtualMedia is %v", uri, link)
+		}
+	}
+	c.want("GET", resource.UpdateServiceURI, "", 404)
+	for _, kind := range []string{"media.failed", "update.failed"} {
+		if !slices.ContainsFunc(r.Events.Since(0, 0), func(e host.Event) bool { return e.Kind == kind }) {
+			t.Errorf("no event %s", kind)
+		}
+	}
 }
