@@ -28,12 +28,10 @@ import (
 	"github.com/nitrino/nitrino/redfish/resource"
 )
 
-// Users is what the service needs of package auth: a stream ends when the login
-// that it rests on does.
+// Users is what the service needs of package auth: a stream ends when its user may
+// no longer come in as when it began.
 type Users interface {
 	User(name string) (auth.User, bool)
-	// Session finds the live session of a token and prolongs it.
-	Session(token string) (auth.Session, auth.User, bool)
 	// Changed is closed at the next change of any user.
 	Changed() <-chan struct{}
 }

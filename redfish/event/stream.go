@@ -82,21 +82,15 @@ func streamQuery(raw string) (matcher, []message.Message) {
 	return wants, nil
 }
 
-// stands reports whether the login of a stream's request still does. A session
-// is in use as long as it has a stream.
+// stands reports whether the user of a stream may still come in as when it began.
+// The end of the session that it was asked for with is no end of the stream
+// (DSP0266, Session termination or logout).
 func (s *Service) stands(q *resource.Request) bool {
 	now, found := s.opt.Users.User(q.User.Name)
-	if !found || !q.User.Stands(now) || now.PasswordChangeRequired {
-		return false
-	}
-	if q.Session.ID == "" {
-		return true
-	}
-	_, _, live := s.opt.Users.Session(q.Header.Get("X-Auth-Token"))
-	return live
+	return found && q.User.Stands(now) && !now.PasswordChangeRequired
 }
 
-// send writes a stream until its client, its login or its subscription is gone.
+// send writes a stream until its client, its user or its subscription is gone.
 func (s *Service) send(q *resource.Request, w http.ResponseWriter, sub *subscription) error {
 	ctx, c := q.Context(), http.NewResponseController(w)
 	// A client that does not take what it is sent is cut off by package protocol.
