@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -9,7 +10,7 @@ import (
 
 // durationForm is the pattern of Redfish's durations (DSP0266, Duration
 // values), with the fraction's dot as it is meant.
-const durationForm = `^P(?:(\d{1,5})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?$`
+const durationForm = `^P(?:(\d{1,5})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,7})M)?(?:(\d{1,9})(?:\.(\d{1,9}))?S)?)?$`
 
 // ParseDuration reads a duration of days, hours, minutes and seconds, as in
 // "P1DT2H3M4.5S".
@@ -18,15 +19,19 @@ func ParseDuration(text string) (d time.Duration, ok bool) {
 	if m == nil || text == "P" || strings.HasSuffix(text, "T") {
 		return 0, false
 	}
-	for i, unit := range []time.Duration{24 * time.Hour, time.Hour, time.Minute, time.Second} {
+	// A fraction is counted in nanoseconds: a float would make 4.1 a little less.
+	if m[5] != "" {
+		m[5] += strings.Repeat("0", 9-len(m[5]))
+	}
+	for i, unit := range []time.Duration{24 * time.Hour, time.Hour, time.Minute, time.Second, time.Nanosecond} {
 		if m[i+1] == "" {
 			continue
 		}
-		n, err := strconv.ParseFloat(m[i+1], 64)
-		if err != nil {
+		n, err := strconv.ParseInt(m[i+1], 10, 64)
+		if err != nil || time.Duration(n) > (math.MaxInt64-d)/unit {
 			return 0, false
 		}
-		d += time.Duration(n * float64(unit))
+		d += time.Duration(n) * unit
 	}
 	return d, true
 }
