@@ -16,7 +16,8 @@ type restarts struct {
 	latest time.Time
 }
 
-// last is that time, "" where the log does not have it.
+// last is that time, "" where the log does not have it. It has fractions of a
+// second: clients see by it that a host restarted, also one that was just started.
 func (r *restarts) last() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -29,5 +30,5 @@ func (r *restarts) last() string {
 	if r.latest.IsZero() {
 		return ""
 	}
-	return r.latest.UTC().Format(time.RFC3339)
+	return r.latest.UTC().Format(time.RFC3339Nano)
 }

@@ -95,10 +95,10 @@ func TestFullSystem(t *testing.T) {
 		"LastResetTime":     "<nil>",
 	})
 	console.SSH = nil
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := time.Date(2026, 1, 2, 3, 4, 5, 60, time.UTC)
 	r.host.Events.Add(host.Event{Kind: "power.restarted", Time: at})
 	r.host.Events.Add(host.Event{Kind: "power.asleep", Time: at.Add(time.Hour)})
-	check(map[string]string{"SerialConsole/SSH": "<nil>", "LastResetTime": "2026-01-02T03:04:05Z"})
+	check(map[string]string{"SerialConsole/SSH": "<nil>", "LastResetTime": "2026-01-02T03:04:05.00000006Z"})
 	for action, want := range map[host.Action]string{"": "None", host.Reset: "ResetSystem", host.ForceOff: "PowerDown"} {
 		got := newWatchdogTimer(host.WatchdogStatus{Config: host.WatchdogConfig{Action: action, PreNMI: true}})
 		if got.TimeoutAction != want || got.WarningAction != "DiagnosticInterrupt" {
