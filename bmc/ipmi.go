@@ -187,26 +187,14 @@ func lanConfig(c network.Config) lan.Config {
 
 // Set changes the network, on trial.
 func (n lanNetwork) Set(c lan.Config, from host.Origin) error {
-	type family struct {
-		Method  lan.Method `json:"method"`
-		Address string     `json:"address"`
-		Gateway string     `json:"gateway"`
-	}
-	familyOf := func(f lan.Family) family {
-		s := family{Method: f.Method}
-		if f.Method == lan.Static && f.Address.IsValid() {
-			s.Address = f.Address.String()
-		}
-		if f.Method == lan.Static && f.Gateway.IsValid() {
-			s.Gateway = f.Gateway.String()
-		}
-		return s
+	familyOf := func(f lan.Family) familySettings {
+		return newFamilySettings(string(f.Method), f.Address, f.Gateway)
 	}
 	return n.b.setSection("network", struct {
-		IPv4         family `json:"ipv4"`
-		IPv6         family `json:"ipv6"`
-		VLAN         int    `json:"vlan"`
-		VLANPriority int    `json:"vlan_priority"`
+		IPv4         familySettings `json:"ipv4"`
+		IPv6         familySettings `json:"ipv6"`
+		VLAN         int            `json:"vlan"`
+		VLANPriority int            `json:"vlan_priority"`
 	}{familyOf(c.IPv4), familyOf(c.IPv6), c.VLAN, c.VLANPriority}, from)
 }
 

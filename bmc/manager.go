@@ -93,27 +93,15 @@ func (n managerNetwork) Set(c manager.Config, from host.Origin) (trial time.Dura
 }
 
 func (n managerNetwork) setNetwork(c manager.Config, from host.Origin) error {
-	type family struct {
-		Method  manager.Method `json:"method"`
-		Address string         `json:"address"`
-		Gateway string         `json:"gateway"`
-	}
-	familyOf := func(f manager.Family) family {
-		s := family{Method: f.Method}
-		if f.Method == manager.Static && f.Address.IsValid() {
-			s.Address = f.Address.String()
-		}
-		if f.Method == manager.Static && f.Gateway.IsValid() {
-			s.Gateway = f.Gateway.String()
-		}
-		return s
+	familyOf := func(f manager.Family) familySettings {
+		return newFamilySettings(string(f.Method), f.Address, f.Gateway)
 	}
 	section, err := json.Marshal(struct {
-		IPv4         family   `json:"ipv4"`
-		IPv6         family   `json:"ipv6"`
-		VLAN         int      `json:"vlan"`
-		VLANPriority int      `json:"vlan_priority"`
-		DNS          []string `json:"dns"`
+		IPv4         familySettings `json:"ipv4"`
+		IPv6         familySettings `json:"ipv6"`
+		VLAN         int            `json:"vlan"`
+		VLANPriority int            `json:"vlan_priority"`
+		DNS          []string       `json:"dns"`
 	}{familyOf(c.IPv4), familyOf(c.IPv6), c.VLAN, c.VLANPriority, append([]string{}, c.DNS...)})
 	if err != nil {
 		return err

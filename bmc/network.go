@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/store"
@@ -65,4 +66,23 @@ func (l leases) Load() ([]byte, error) {
 // Store keeps data; it is on the disk when Store returns nil.
 func (l leases) Store(data []byte) error {
 	return l.db.Update(func(t store.Tx) error { return t.Put(networkBucket, []byte(leaseKey), data) })
+}
+
+// familySettings is how the settings have IPv4 or IPv6.
+type familySettings struct {
+	Method  string `json:"method"`
+	Address string `json:"address"`
+	Gateway string `json:"gateway"`
+}
+
+// newFamilySettings keeps address and gateway only of the method that has them.
+func newFamilySettings(method string, address netip.Prefix, gateway netip.Addr) familySettings {
+	s := familySettings{Method: method}
+	if method == network.MethodStatic && address.IsValid() {
+		s.Address = address.String()
+	}
+	if method == network.MethodStatic && gateway.IsValid() {
+		s.Gateway = gateway.String()
+	}
+	return s
 }

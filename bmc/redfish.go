@@ -189,7 +189,7 @@ func (w web) manager(drives, updates bool, group *supervise.Group) *manager.Mana
 		n.at = netip.IPv4Unspecified() // an empty address is all
 	}
 	o := manager.Options{
-		UUID: managerUUID(w.host.UUID), ServiceUUID: formatUUID(w.host.UUID),
+		UUID: managerUUID(w.host.UUID), ServiceUUID: resource.UUID(w.host.UUID),
 		FirmwareVersion: b.opt.Version, Identity: w.host.Identity, Started: time.Now(),
 		Clock: managerClock{w.clock}, Network: n, Services: managerServices{b, w.run, w.ports}, Lifecycle: lifecycle{b},
 		System: true, Chassis: true, LogServices: true, Certificates: true, VirtualMedia: drives, Firmware: updates,
@@ -215,11 +215,6 @@ func (w web) manager(drives, updates bool, group *supervise.Group) *manager.Mana
 	return manager.New(o)
 }
 
-// formatUUID writes a UUID as RFC 9562 section 4 has it.
-func formatUUID(u [16]byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])
-}
-
 // managerUUID is the board's own: it is made of the host's, by name (RFC 9562
 // section 5.5), so that it stays with the state and nothing else is to be kept.
 func managerUUID(host [16]byte) string {
@@ -227,7 +222,7 @@ func managerUUID(host [16]byte) string {
 	u := [16]byte(sum[:16])
 	u[6] = u[6]&0x0f | 0x50
 	u[8] = u[8]&0x3f | 0x80
-	return formatUUID(u)
+	return resource.UUID(u)
 }
 
 // media is the chapter of the host's drives; nil: there are none, or the disk does

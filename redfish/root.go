@@ -121,11 +121,10 @@ func root(o Options, routes []resource.Route) ([]resource.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := o.Host.UUID
 	r := serviceRoot{
 		OData:          resource.OData{ODataID: resource.RootURI, ODataType: "#" + serviceRootType, ID: "RootService", Name: "Root Service"},
 		RedfishVersion: redfishVersion,
-		UUID:           fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:]), // RFC 4122 section 3
+		UUID:           resource.UUID(o.Host.UUID),
 		Vendor:         o.Product,
 		Product:        strings.TrimSpace(o.Product + " " + o.Version),
 		Features: protocolFeatures{

@@ -6,7 +6,10 @@
 // of its schema (DSP8010) in a constant beside it.
 package resource
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // OData is what every resource begins with. Its entity tag is put in when the
 // resource is encoded.
@@ -105,4 +108,9 @@ func Disabled() Status { return Status{State: new("Disabled"), Health: "OK"} }
 // allowable values to tell.
 type Action struct {
 	Target string `json:"target"`
+}
+
+// UUID writes a UUID as RFC 9562 section 4 has it.
+func UUID(u [16]byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])
 }

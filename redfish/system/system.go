@@ -4,7 +4,6 @@ package system
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 
@@ -40,9 +39,8 @@ type System struct {
 
 // New makes it.
 func New(o Options) *System {
-	u := o.Host.UUID
 	return &System{Options: o, resets: newResetAction(o.Host.Power.Supports), restarts: restarts{events: o.Host.Events},
-		uuid: fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:])} // RFC 4122 section 3
+		uuid: resource.UUID(o.Host.UUID)}
 }
 
 const (
