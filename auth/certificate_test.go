@@ -250,7 +250,7 @@ func TestReplace(t *testing.T) {
 				t.Fatal(err)
 			}
 			chain, _, err := parseChain(tt.text)
-			if err != nil || c.Leaf().SerialNumber.Cmp(chain[0].SerialNumber) != 0 || strings.Count(c.PEM(), "BEGIN") != len(chain) || strings.Contains(c.PEM(), "KEY") {
+			if err != nil || c.Leaf().SerialNumber.Cmp(chain[0].SerialNumber) != 0 || strings.Count(c.PEM(), "BEGIN") != len(chain) || strings.Contains(c.PEM(), "PRIVATE KEY") {
 				t.Errorf("got %s, %v", c.PEM(), err)
 			}
 			if len(reports) != 1 || reports[0].Kind != "certificate.replaced" || reports[0].User != "admin" || reports[0].Source != "192.0.2.1" {
