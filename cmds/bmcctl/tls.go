@@ -156,6 +156,8 @@ func newHTTP(t *tls.Config) *http.Client {
 			TLSHandshakeTimeout: 10 * time.Second,
 			// Inserting a medium may wait for the server that the image is on.
 			ResponseHeaderTimeout: 5 * time.Minute,
+			// With none, the bytes would not wait for the answer to Expect.
+			ExpectContinueTimeout: 10 * time.Second,
 			IdleConnTimeout:       time.Minute,
 			ForceAttemptHTTP2:     true,
 		}},
