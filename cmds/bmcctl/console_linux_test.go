@@ -5,7 +5,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nitrino/nitrino/internal/pty"
 )
@@ -23,28 +22,31 @@ func TestConsoleTerminal(t *testing.T) {
 	}
 	defer keyboard.Close()
 	defer tty.Close()
-	p, stdout, stderr := d.program()
-	p.terminal, p.stdin = true, tty
+	p, _, stderr := d.program()
+	out, stdout := io.Pipe()
+	p.terminal, p.stdin, p.stdout = true, tty, stdout
 	if _, err := keyboard.WriteString("y\n"); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan int)
-	go func() { done <- p.main(t.Context(), []string{"console"}) }()
+	go func() {
+		code := p.main(t.Context(), []string{"console"})
+		_ = stdout.Close() // never fails
+		done <- code
+	}()
 	// What the terminal echoes is of no interest, but has to be read.
 	go func() { _, _ = io.Copy(io.Discard, keyboard) }()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		select {
-		case code := <-done:
-			if code != 0 || !strings.HasPrefix(stdout.String(), "console: ") || !strings.Contains(stderr.String(), "Console left.") {
-				t.Errorf("got %d, %q, %s", code, stdout, stderr)
-			}
-			return
-		case <-again.C: // until the console is joined
-			if _, err := keyboard.WriteString("\r~."); err != nil {
-				t.Fatal(err)
-			}
-		}
+	// Only what came before it is left is shown.
+	want := "console: "
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(out, got); err != nil || string(got) != want {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if _, err := keyboard.WriteString("\r~."); err != nil {
+		t.Fatal(err)
+	}
+	if code := <-done; code != 0 || !strings.Contains(stderr.String(), "Console left.") {
+		t.Errorf("got %d, %s", code, stderr)
 	}
 }
