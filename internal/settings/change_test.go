@@ -384,7 +384,7 @@ func TestKilled(t *testing.T) {
 				t.Errorf("killing the child: %v", err)
 			}
 		})
-		for lines.Scan() {
+		for more := true; more; more = lines.Scan() {
 			n, err := strconv.Atoi(lines.Text())
 			if err != nil {
 				break // cut in its line

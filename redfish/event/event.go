@@ -290,6 +290,10 @@ func (s *Service) next(sub *subscription) payload {
 	}
 	s.mu.Unlock()
 
+	wants := sub.stream
+	if sub.isPush() {
+		wants = target.Filter.matches
+	}
 	p := payload{upto: upto, more: len(items) == batchItems}
 	var records [][]byte
 	if lost && !target.Filter.MetricReports {
@@ -298,7 +302,7 @@ func (s *Service) next(sub *subscription) payload {
 		}
 	}
 	for n, i := range items {
-		if !sub.wants(i) {
+		if !wants(i) {
 			p.upto = i.at
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nitrino/nitrino/host"
@@ -52,6 +53,8 @@ type subscription struct {
 	cursor Position // what was taken last
 	kept   Position // cursor as it is in the store
 
+	changing sync.Mutex // one change at a time; taken before the service's lock
+
 	// Of a stream: what it wants, and what ends it when it is closed.
 	stream matcher
 	ended  chan struct{}
@@ -68,14 +71,6 @@ type subscription struct {
 func (sub *subscription) isPush() bool { return sub.stream == nil }
 
 func (sub *subscription) uri() string { return resource.SubscriptionsURI + "/" + sub.id }
-
-// wants reports whether an item is for the subscriber. Its filter never changes.
-func (sub *subscription) wants(i *item) bool {
-	if sub.stream != nil {
-		return sub.stream(i)
-	}
-	return sub.target.Filter.matches(i)
-}
 
 // errFull: there are as many subscriptions as there may be.
 var errFull = errors.New("too many subscriptions")
@@ -171,6 +166,8 @@ func (s *Service) tell(kind string, severity host.Severity, from host.Origin, te
 
 // change changes what is kept of a subscription.
 func (s *Service) change(sub *subscription, f func(*target)) error {
+	sub.changing.Lock()
+	defer sub.changing.Unlock()
 	s.mu.Lock()
 	t := sub.target
 	s.mu.Unlock()
