@@ -136,6 +136,7 @@ func TestServe(t *testing.T) {
 		f.send(setVringKick, words(0), kickIn)
 		f.send(setVringCall, words(0), callOut)
 		f.send(setVringEnable, words(1<<32))
+		f.ask(getFeatures, nil) // a kick before the new call is known would be told by the old one
 		return kick, call
 	}
 	use := func(kick, call *os.File, want uint16) {
