@@ -351,7 +351,7 @@ func (s *Service) patchDestination(q *resource.Request) *resource.Reply {
 		return problem
 	}
 	set := func(name string, f func(*target)) []message.Message {
-		if err := s.change(sub, f); err != nil {
+		if err := s.change(sub, f, func() {}); err != nil {
 			s.opt.Log.Error("subscription not changed", "error", err)
 			return []message.Message{message.PropertyNotUpdated(name)}
 		}

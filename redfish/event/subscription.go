@@ -164,8 +164,9 @@ func (s *Service) tell(kind string, severity host.Severity, from host.Origin, te
 	s.opt.Events.Add(host.Event{Kind: kind, Severity: severity, Origin: from, Message: text})
 }
 
-// change changes what is kept of a subscription.
-func (s *Service) change(sub *subscription, f func(*target)) error {
+// change changes what is kept of a subscription, and with it, under the lock, what
+// then changes.
+func (s *Service) change(sub *subscription, f func(*target), then func()) error {
 	sub.changing.Lock()
 	defer sub.changing.Unlock()
 	s.mu.Lock()
@@ -180,6 +181,7 @@ func (s *Service) change(sub *subscription, f func(*target)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub.target = t
+	then()
 	s.nudge()
 	return nil
 }
@@ -187,16 +189,15 @@ func (s *Service) change(sub *subscription, f func(*target)) error {
 // setSuspended stops or continues posts; since says from when on events that
 // waited are still to be sent.
 func (s *Service) setSuspended(sub *subscription, suspended bool, since time.Time, from host.Origin) error {
-	if err := s.change(sub, func(t *target) { t.Suspended = suspended }); err != nil {
+	err := s.change(sub, func(t *target) { t.Suspended = suspended }, func() {
+		sub.fails, sub.due, sub.told = 0, time.Time{}, false
+		if !suspended {
+			s.skip(sub, since)
+		}
+	})
+	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	sub.fails, sub.due, sub.told = 0, time.Time{}, false
-	if !suspended {
-		s.skip(sub, since)
-	}
-	s.nudge()
-	s.mu.Unlock()
 	if suspended {
 		s.tell("subscription.suspended", host.OK, from, fmt.Sprintf("The event subscription %s was suspended.", sub.id))
 	} else {
