@@ -1,0 +1,63 @@
+// Package scsi is a SCSI target without a transport: the device server of SPC-4,
+// SBC-3 and MMC-6 for disks and CD-ROM drives, with reservations and unit
+// attentions. A transport, package iscsi, moves the commands and their data.
+package scsi
+
+// Status codes (SAM-5 section 5.3.1).
+const (
+	StatusGood                = 0x00
+	StatusCheckCondition      = 0x02
+	StatusConditionMet        = 0x04
+	StatusBusy                = 0x08
+	StatusReservationConflict = 0x18
+	StatusTaskSetFull         = 0x28
+	StatusACAActive           = 0x30
+	StatusTaskAborted         = 0x40
+)
+
+// An Attribute is how a command stands to the others of its task set (SAM-5
+// section 8.6).
+type Attribute byte
+
+// The attributes, with iSCSI's numbers (RFC 7143 section 11.3.1).
+const (
+	Untagged Attribute = iota
+	Simple
+	Ordered
+	HeadOfQueue
+	ACA
+)
+
+// A Command is one SCSI command on its way through a Nexus. The transport fills
+// the first group, calls Nexus.Begin, provides Data, calls Nexus.Try or
+// Nexus.Execute, sends what the command answers, and calls Nexus.End. A Command
+// can be used again after a Reset.
+type Command struct {
+	// LUN is as the transport has it: 8 bytes, big-endian (SAM-5 section 4.7).
+	LUN uint64
+	// CDB has all bytes of the command's descriptor block, at least 16; what is
+	// unused is zero.
+	CDB       []byte
+	Attribute Attribute
+
+	// In and Out are what Begin finds the command to move, in bytes: In to the
+	// initiator at most, Out from it exactly. At most one is not zero, but for
+	// commands that do both.
+	In, Out int
+
+	// Data is the data of either direction, which the transport provides between
+	// Begin and Execute: In bytes long with room to be filled, or the Out bytes. It
+	// may be shorter than Out where the initiator gives less than the CDB asks for;
+	// Execute then does as much as whole blocks of it allow. The command does not
+	// keep it after Execute.
+	Data []byte
+	// DataIn is what a command with Out gives back besides; nil for nearly all.
+	DataIn []byte
+
+	// N is how many bytes of Data were filled (In), or used (Out).
+	N int
+	// Status is the answer; Sense is its sense data in fixed or descriptor form
+	// where Status is StatusCheckCondition, else empty.
+	Status byte
+	Sense  []byte
+}
