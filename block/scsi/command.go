@@ -3,6 +3,8 @@
 // attentions. A transport, package iscsi, moves the commands and their data.
 package scsi
 
+import "sync/atomic"
+
 // Status codes (SAM-5 section 5.3.1).
 const (
 	StatusGood                = 0x00
@@ -39,10 +41,16 @@ type Command struct {
 	// unused is zero.
 	CDB       []byte
 	Attribute Attribute
+	// Expected is how many bytes the initiator wants to move (iSCSI's Expected Data
+	// Transfer Length). Only commands whose standard refuses any other amount than
+	// theirs look at it; 0 says nothing.
+	Expected int
 
 	// In and Out are what Begin finds the command to move, in bytes: In to the
 	// initiator at most, Out from it exactly. At most one is not zero, but for
-	// commands that do both.
+	// commands that do both. A command that answers with parameter data lowers In,
+	// when it is executed, to the allocation length or what there is, the smaller one;
+	// residuals are counted from that.
 	In, Out int
 
 	// Data is the data of either direction, which the transport provides between
@@ -60,4 +68,34 @@ type Command struct {
 	// where Status is StatusCheckCondition, else empty.
 	Status byte
 	Sense  []byte
+
+	// What Begin found out. All is the goroutine's that calls Begin, Try, Execute
+	// and End one after the other, but for what the task set says it guards.
+	nexus     *Nexus
+	set       *taskSet
+	link      *link // nil: no such logical unit
+	operation *operation
+	lba       uint64
+	offset    int64 // of the range on the disk, in bytes
+	length    int64
+	through   bool // has to outlive a loss of power before the answer
+	admitted  uint32
+	vector    [1][]byte
+
+	// Guarded by set.mu.
+	previous, next *Command
+	order          uint64
+	ready          chan struct{} // closed when it may be executed; nil: it always could
+	ended          chan struct{} // closed by End, where somebody waits for it
+	queued         bool
+
+	aborted atomic.Bool
 }
+
+// Reset makes a command that End was called for ready for the next use.
+func (c *Command) Reset() {
+	*c = Command{Sense: c.Sense[:0]}
+}
+
+// Aborted says that the command was aborted: its answer must not be sent.
+func (c *Command) Aborted() bool { return c.aborted.Load() }
