@@ -1,0 +1,105 @@
+package iscsi
+
+import (
+	"errors"
+
+	"github.com/nitrino/nitrino/block/iscsi/pdu"
+	"github.com/nitrino/nitrino/block/scsi"
+)
+
+// taskManagement carries out a task management function (section 11.5). It is
+// answered when the commands concerned have ended: nothing of them lands later.
+func (c *conn) taskManagement(h *pdu.Header) error {
+	var m pdu.TaskManagement
+	err := m.Decode(h)
+	if err == nil && c.session.nexus == nil {
+		err = &pdu.Error{Reason: pdu.ReasonProtocolError, What: "task management in a discovery session"}
+	}
+	if err != nil {
+		return c.refuse(h, err)
+	}
+	switch m.Function {
+	case pdu.AbortTask:
+		c.abortTask(&m)
+	case pdu.TaskReassign:
+		c.managed(&m, pdu.ReassignNotSupported)
+	case pdu.AbortTaskSet, pdu.ClearTaskSet, pdu.LogicalUnitReset:
+		c.abandonAll(func(t *task) bool { return t.req.LUN == m.LUN })
+		c.manage(m)
+	case pdu.TargetWarmReset, pdu.TargetColdReset:
+		c.abandonAll(func(*task) bool { return true })
+		c.manage(m)
+	default:
+		c.managed(&m, pdu.FunctionNotSupported)
+	}
+	return nil
+}
+
+// managed queues the answer.
+func (c *conn) managed(m *pdu.TaskManagement, response byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.post(func(to *pdu.Header) {
+		(&pdu.TaskManagementResponse{Response: response, ITT: m.ITT}).Encode(to)
+		c.stamp(to, false)
+	})
+	if m.Function == pdu.TargetColdReset && response == pdu.FunctionComplete {
+		c.closing = true // with this answer: nothing that comes after it may be done
+	}
+}
+
+// abortTask is ABORT TASK.
+func (c *conn) abortTask(m *pdu.TaskManagement) {
+	c.mu.Lock()
+	t := c.tasks[m.ReferencedTag]
+	if t == nil || t.req.LUN != m.LUN {
+		response := byte(pdu.TaskDoesNotExist)
+		// One that has not come yet, and would have to before this function, counts as
+		// if it had come and was aborted (section 11.6.1).
+		if t == nil && !pdu.Before(m.RefCmdSN, c.expCmdSN) && pdu.Before(m.RefCmdSN, m.CmdSN) && !pdu.Before(c.maxCmdSN, m.RefCmdSN) {
+			response = pdu.FunctionComplete
+			if c.held == nil {
+				c.held = make(map[uint32][]byte)
+			}
+			c.held[m.RefCmdSN] = nil
+		}
+		c.mu.Unlock()
+		c.managed(m, response)
+		return
+	}
+	waits := t.state == receiving
+	c.mu.Unlock()
+	if waits {
+		c.abandon(t)
+		c.managed(m, pdu.FunctionComplete)
+		return
+	}
+	over := c.session.nexus.Abort(&t.cmd)
+	c.spawn(func() {
+		select {
+		case <-over:
+			c.managed(m, pdu.FunctionComplete)
+			c.flush(false)
+		case <-c.ctx.Done():
+		}
+	})
+}
+
+// manage is for the functions that concern several commands.
+func (c *conn) manage(m pdu.TaskManagement) {
+	c.spawn(func() {
+		r, err := c.session.nexus.Manage(c.ctx, scsi.Function(m.Function), m.LUN)
+		if err != nil && errors.Is(err, c.ctx.Err()) {
+			return // there is nobody to tell
+		}
+		cold := m.Function == pdu.TargetColdReset && r == scsi.FunctionComplete
+		if cold { // all sessions end (section 11.5.1)
+			c.s.resetOthers(c.session)
+		}
+		c.managed(&m, byte(r))
+		c.flush(false)
+		if cold {
+			c.dropLater(errReset)
+		}
+	})
+}
