@@ -61,15 +61,16 @@ const LastGoodDir = "last-good"
 
 // A BMC is one board's software.
 type BMC struct {
-	// Users, Settings and Events are open from Open to Close.
+	// Users, Settings and Events are open from Open to Close. Disks are what the
+	// disk process has, as long as Run runs.
 	Users    *auth.Auth
 	Settings *SettingsStore
 	Events   *host.Events
+	Disks    *Disks
 
 	opt   Options
 	log   *slog.Logger
 	db    *store.Store
-	disk  *diskLink
 	trial *trial
 	// IPMI's LAN channel: who may use it, and its key.
 	channel *lanChannel
@@ -109,7 +110,6 @@ func Open(o Options) (b *BMC, err error) {
 	if b.Events, err = host.OpenEvents(b.db, o.Log); err != nil {
 		return nil, err
 	}
-	b.disk = &diskLink{events: b.Events}
 	if damage != nil {
 		b.Events.Add(host.Event{Severity: host.Critical, Kind: "state.damaged",
 			Message: fmt.Sprintf("The saved state was damaged and is kept aside; users, events and the power state begin anew: %v.", damage)})
@@ -123,6 +123,7 @@ func Open(o Options) (b *BMC, err error) {
 		loopback: o.Simulated, wake: make(chan struct{}, 1),
 	}
 	b.Settings = &SettingsStore{set, b.trial}
+	b.Disks = newDisks(b.Events, o.Log, b.Settings)
 	key, err := auth.SealKey(o.Dir, o.Serial, b.keyDamaged)
 	if err != nil {
 		return nil, err
@@ -350,7 +351,7 @@ func (b *BMC) serve(ctx context.Context, r Run, gen uint64, now Settings, group 
 		return err
 	}
 	if r.Disk != nil {
-		if err := group.Start("disk", func(ctx context.Context) error { return b.disk.run(ctx, r.Disk) }); err != nil {
+		if err := group.Start("disk", func(ctx context.Context) error { return b.Disks.run(ctx, r.Disk) }); err != nil {
 			return err
 		}
 	}

@@ -4,92 +4,146 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/nbd"
+	"github.com/nitrino/nitrino/block/volume"
 	"github.com/nitrino/nitrino/internal/ipc"
 )
 
-// The messages between core and disk. Core sends hello and subscribe, which are
-// answered; then disk tells health, volumes and sessions, at once and when they
-// have changed, and sends events, which core answers when it has them.
-const (
-	diskHello     = "hello"
-	diskSubscribe = "subscribe"
-	diskHealth    = "health"
-	diskVolumes   = "volumes"
-	diskSessions  = "sessions"
-	diskEvent     = "event"
-)
-
-// A DiskHello says who the disk process is.
-type DiskHello struct {
-	Software string `json:"software"` // its version
-	// Instance differs at each start of the process; Since is when that was.
-	Instance string    `json:"instance"`
-	Since    time.Time `json:"since"`
-}
-
-// A DiskHealth is how the place for volumes is, in bytes.
-type DiskHealth struct {
-	Size int64 `json:"size"`
-	Free int64 `json:"free"`
-	// Full: so little is free that an event has said so.
-	Full bool `json:"full"`
-}
-
-// A Volume is one disk that a host may be given.
-type Volume struct {
-	Name string `json:"name"`
-	Size int64  `json:"size"` // bytes
-}
-
-// A DiskSession is a client that has a volume open.
-type DiskSession struct {
-	Volume string    `json:"volume"`
-	Client string    `json:"client"`
-	Since  time.Time `json:"since"`
-}
-
-// diskLook is how often the folder of volumes is looked at.
+// diskLook is how often the space on the card is looked at.
 const diskLook = 10 * time.Second
 
-// A Disk is what the disk process does. It outlives the core process that it
-// answers, whose restarts change nothing here.
+// The folders below DiskOptions.Dir.
+const (
+	diskStore = "store" // package volume's
+	diskISCSI = "iscsi" // what is exported
+)
+
+// DiskOptions are what a Disk needs.
+type DiskOptions struct {
+	// Dir is the folder of the volumes and of what is kept about them, the disk
+	// process's alone. It is there already.
+	Dir string
+	// Version is the software's; Instance differs at each start of the process.
+	Version, Instance string
+	// BootID is that of the running kernel, see KernelBootID.
+	BootID string
+	// ISCSI is where iSCSI listens, host:port; without a host all addresses, with
+	// port 0 a free one.
+	ISCSI string
+	Log   *slog.Logger
+}
+
+// KernelBootID answers what differs at each start of the kernel.
+func KernelBootID() (string, error) {
+	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(text)), err
+}
+
+// A Disk is what the disk process does: it keeps the volumes and exports them. It
+// outlives the core process that it answers, whose restarts change nothing here.
 type Disk struct {
-	hello  DiskHello
-	dir    string
-	log    *slog.Logger
-	events *ipc.Outbox[Event]
+	hello   DiskHello
+	dir     string
+	log     *slog.Logger
+	events  *ipc.Outbox[Event]
+	volumes *volume.Store
+	iscsi   *exports
+	slots   chan struct{} // of requests under way
+	long    chan struct{} // of imports and exports
 
 	mu      sync.Mutex
 	health  DiskHealth
-	volumes []Volume
-	changed chan struct{} // closed at each change of the two
+	jobs    []*diskJob    // the oldest first
+	changed chan struct{} // closed at each change of the above
 }
 
-// NewDisk serves the volumes in dir, which is there already. version is the
-// software's.
-func NewDisk(dir, version, instance string, log *slog.Logger) (*Disk, error) {
-	d := &Disk{hello: DiskHello{version, instance, time.Now()}, dir: dir, log: log, changed: make(chan struct{}),
+// NewDisk opens the volumes, and what the last core had them exported as. Call Run,
+// and Close in the end.
+func NewDisk(o DiskOptions) (*Disk, error) {
+	d := &Disk{
+		hello: DiskHello{o.Version, o.Instance, time.Now()}, dir: o.Dir, log: o.Log, changed: make(chan struct{}),
+		slots: make(chan struct{}, maxRequests), long: make(chan struct{}, maxLong),
 		events: ipc.NewOutbox(diskEvent, func(n int) Event {
 			return Event{Time: time.Now(), Severity: Warning, Kind: "events.lost", Message: fmt.Sprintf("%d events of the disk process found no place.", n)}
 		})}
-	return d, d.look()
+	var err error
+	d.volumes, err = volume.Open(volume.Options{Dir: filepath.Join(o.Dir, diskStore), BootID: o.BootID, Log: o.Log, Report: d.reportVolume, Dial: d.dial})
+	if err != nil {
+		return nil, err
+	}
+	d.iscsi, err = openExports(exportsOptions{
+		Dir: filepath.Join(o.Dir, diskISCSI), Address: o.ISCSI, Volumes: d.volumes, Log: o.Log, Report: d.Report, Changed: d.touch,
+	})
+	if err == nil {
+		err = d.look()
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }
+
+// Close closes the volumes. Nothing may run any more.
+func (d *Disk) Close() error {
+	if d.iscsi != nil {
+		d.iscsi.close()
+	}
+	return d.volumes.Close()
+}
+
+// dial connects to an NBD server.
+func (d *Disk) dial(ctx context.Context, uri string) (block.Device, error) {
+	name := "its server"
+	if u, err := url.Parse(uri); err == nil {
+		name = u.Host // the rest may be a secret
+	}
+	c, err := nbd.Dial(ctx, uri, nbd.Options{Log: d.log, Report: func(err error) {
+		if err == nil {
+			d.Report(Event{Severity: OK, Kind: "volume.reachable", Message: fmt.Sprintf("The volume on the NBD server %s can be reached again.", name)})
+			return
+		}
+		d.Report(Event{Severity: Critical, Kind: "volume.unreachable", Message: fmt.Sprintf("The volume on the NBD server %s cannot be reached: %v.", name, err)})
+	}})
+	if err != nil {
+		return nil, err // no *nbd.Client that is nil
+	}
+	return c, nil
+}
+
+// maxEvent bounds the text of an event, in bytes.
+const maxEvent = 8 << 10
 
 // Report puts an event on the log as soon as there is a core process to take it.
 func (d *Disk) Report(e Event) {
 	e.Time = time.Now()
+	// What came from a network may be in it; it has to fit into a message.
+	if len(e.Message) > maxEvent {
+		e.Message = e.Message[:maxEvent] + "…"
+	}
+	e.Message = strings.ToValidUTF8(e.Message, "?")
 	d.log.Log(context.Background(), eventLevel(e), e.Message, "kind", e.Kind)
 	d.events.Put(e)
+}
+
+// reportVolume reports what the volumes do by themselves; what was asked for is
+// reported with who asked.
+func (d *Disk) reportVolume(e volume.Event) {
+	switch e.Kind {
+	case kindVolumeCreated, kindVolumeSnapshot, kindVolumeReverted, kindVolumeResized, kindVolumeRenamed, kindVolumeDeleted, kindVolumeImported:
+		return
+	}
+	d.Report(Event{Severity: e.Severity, Kind: e.Kind, Message: e.Message})
 }
 
 // eventLevel is the level at which an event is logged.
@@ -100,8 +154,18 @@ func eventLevel(e Event) slog.Level {
 	return slog.LevelWarn
 }
 
-// Run looks after the volumes until ctx ends.
+// Run looks after the volumes and exports them until ctx ends.
 func (d *Disk) Run(ctx context.Context) error {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tasks.Go(func() {
+		if err := d.volumes.Run(ctx); err != nil && ctx.Err() == nil {
+			d.log.Error("the volumes' work in the background has ended", "error", err)
+		}
+	})
+	tasks.Go(func() { d.iscsi.run(ctx) })
 	tick := time.NewTicker(diskLook)
 	defer tick.Stop()
 	failing := false
@@ -122,12 +186,21 @@ func (d *Disk) Run(ctx context.Context) error {
 	}
 }
 
-// look reads the folder and the space that is left.
+// touch says that something has changed of what core is told.
+func (d *Disk) touch() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.touched()
+}
+
+// touched is touch for who holds mu.
+func (d *Disk) touched() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// look reads the space that is left.
 func (d *Disk) look() error {
-	volumes, err := listVolumes(d.dir)
-	if err != nil {
-		return err
-	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(d.dir, &s); err != nil {
 		return fmt.Errorf("%s: %w", d.dir, err)
@@ -136,10 +209,9 @@ func (d *Disk) look() error {
 	was := d.health
 	now := DiskHealth{Size: int64(s.Blocks) * s.Bsize, Free: int64(s.Bavail) * s.Bsize}
 	now.Full = isFull(now.Size, now.Free, was.Full)
-	if now != was || !slices.Equal(volumes, d.volumes) {
-		d.health, d.volumes = now, volumes
-		close(d.changed)
-		d.changed = make(chan struct{})
+	if now != was {
+		d.health = now
+		d.touched()
 	}
 	d.mu.Unlock()
 	switch {
@@ -159,81 +231,4 @@ func isFull(size, free int64, was bool) bool {
 		limit += limit / 4
 	}
 	return free < limit
-}
-
-// listVolumes lists the files of a folder in the order of their names.
-func listVolumes(dir string) ([]Volume, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	volumes := []Volume{}
-	for _, e := range entries {
-		info, err := os.Stat(filepath.Join(dir, e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed a moment ago
-		}
-		if err != nil {
-			return nil, err
-		}
-		if info.Mode().IsRegular() {
-			volumes = append(volumes, Volume{e.Name(), info.Size()})
-		}
-	}
-	return volumes, nil
-}
-
-// Serve answers a core process until the connection or ctx ends, and closes the
-// connection.
-func (d *Disk) Serve(ctx context.Context, c *ipc.Conn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var tasks sync.WaitGroup
-	defer tasks.Wait()
-	defer cancel()
-	subscribed := false
-	return c.Run(ctx, func(_ context.Context, m ipc.Message, file *os.File) (any, error) {
-		if file != nil {
-			return nil, errors.Join(fmt.Errorf("%s with a file", m.Type), file.Close())
-		}
-		switch m.Type {
-		case diskHello:
-			return d.hello, nil
-		case diskSubscribe:
-			if subscribed {
-				return nil, errors.New("subscribed already")
-			}
-			subscribed = true
-			// Both end with the connection, and nobody is left to be told why.
-			tasks.Go(func() { d.tell(ctx, c) })
-			tasks.Go(func() {
-				d.events.Deliver(ctx, c, func(e Event, err error) {
-					d.log.Error("core refused an event", "kind", e.Kind, "error", err)
-				})
-			})
-			return nil, nil
-		}
-		return nil, fmt.Errorf("%s: %w", m.Type, errors.ErrUnsupported)
-	})
-}
-
-// tell sends the state, and again what of it changes, until ctx or the
-// connection ends.
-func (d *Disk) tell(ctx context.Context, c *ipc.Conn) error {
-	d.mu.Lock()
-	health, volumes, changed := d.health, d.volumes, d.changed
-	d.mu.Unlock()
-	// Nothing exports volumes yet: there are no sessions that could change.
-	err := errors.Join(c.Tell(diskHealth, health, nil), c.Tell(diskVolumes, volumes, nil), c.Tell(diskSessions, []DiskSession{}, nil))
-	for err == nil {
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		d.mu.Lock()
-		health, volumes, changed = d.health, d.volumes, d.changed
-		d.mu.Unlock()
-		err = errors.Join(c.Tell(diskHealth, health, nil), c.Tell(diskVolumes, volumes, nil))
-	}
-	return err
 }

@@ -13,27 +13,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/ipc"
 	"github.com/nitrino/nitrino/internal/store"
 )
-
-// testDisk serves a folder with one volume.
-func testDisk(t *testing.T, instance string) *Disk {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "disk0"), make([]byte, 5000), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "no volume"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	d, err := NewDisk(dir, "1.2.3", instance, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
 
 // pair makes the two ends of a connection.
 func pair(t *testing.T) (a, b *ipc.Conn) {
@@ -54,80 +38,34 @@ func pair(t *testing.T) (a, b *ipc.Conn) {
 // TestDiskLink: core learns the disk process's state, its events reach the log,
 // its end is told, and the next one is taken up.
 func TestDiskLink(t *testing.T) {
-	db, err := store.Open(filepath.Join(t.TempDir(), "state.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	events, err := host.OpenEvents(db, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &BMC{Events: events, disk: &diskLink{events: events}}
-	ctx, cancel := context.WithCancel(t.Context())
-	conns := make(chan *ipc.Conn)
-	var tasks sync.WaitGroup
-	tasks.Go(func() { events.Run(ctx) })
-	tasks.Go(func() {
-		err := b.disk.run(ctx, func(ctx context.Context) (*ipc.Conn, error) {
-			select {
-			case c := <-conns:
-				return c, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		})
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v, want %v", err, context.Canceled)
-		}
-	})
-	defer tasks.Wait()
-	defer cancel()
-	kinds := func() (list []string) {
-		for _, e := range events.Since(0, 0) {
-			list = append(list, e.Kind)
-		}
-		return list
-	}
-	await := func(what string, is func() bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); !is(); time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%s: got the state %+v and the events %q", what, b.Disk(), kinds())
-			}
-		}
-	}
-
-	first := testDisk(t, "one")
+	r := newDiskRig(t)
+	first := r.newDisk("one", t.TempDir())
 	first.Report(Event{Kind: "test", Message: "before anybody listens"})
-	here, there := pair(t)
-	serving, die := context.WithCancel(ctx)
-	tasks.Go(func() { first.Serve(serving, there) })
-	conns <- here
-	await("joined", func() bool {
-		s := b.Disk()
+	if _, err := first.volumes.Create(t.Context(), block.CreateRequest{Name: "disk0", Size: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	die := r.join(first)
+	r.await("joined", func() bool {
+		s := r.State()
+		list := r.List()
 		return s.Up && s.Hello.Instance == "one" && s.Hello.Software == "1.2.3" && s.Hello.Since.Equal(first.hello.Since) &&
-			slices.Equal(s.Volumes, []Volume{{"disk0", 5000}}) && s.Health.Size > 0 && s.Sessions != nil
+			len(list) == 1 && list[0].Name == "disk0" && list[0].Size == 1<<20 && s.Health.Size > 0
 	})
-	await("its event", func() bool { return first.events.Len() == 0 })
-	if !slices.Contains(kinds(), "test") {
-		t.Errorf("got the events %q, want the disk process's test", kinds())
+	r.await("its event", func() bool { return first.events.Len() == 0 })
+	if !slices.Contains(r.kinds(), "test") {
+		t.Errorf("got the events %q, want the disk process's test", r.kinds())
 	}
-	if err := os.Remove(filepath.Join(first.dir, "disk0")); err != nil {
+	if err := first.volumes.Delete(t.Context(), "disk0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := first.look(); err != nil {
-		t.Fatal(err)
-	}
-	await("a volume went", func() bool { return len(b.Disk().Volumes) == 0 })
-
+	r.await("a volume went", func() bool { return len(r.List()) == 0 })
 	die()
-	await("it died", func() bool { return !b.Disk().Up && slices.Contains(kinds(), "disk.down") })
-	here, there = pair(t)
-	second := testDisk(t, "two")
-	tasks.Go(func() { second.Serve(ctx, there) })
-	conns <- here
-	await("the next", func() bool { s := b.Disk(); return s.Up && s.Hello.Instance == "two" })
+	r.await("it died", func() bool { return !r.Up() && slices.Contains(r.kinds(), "disk.down") })
+	if _, err := r.Create(t.Context(), block.CreateRequest{Name: "disk1", Size: 1 << 20}, host.Origin{}); !errors.Is(err, ErrDisk) || !errors.Is(err, block.ErrGone) {
+		t.Errorf("without a disk process: got %v, want %v", err, ErrDisk)
+	}
+	r.join(r.newDisk("two", t.TempDir()))
+	r.await("the next", func() bool { s := r.State(); return s.Up && s.Hello.Instance == "two" })
 }
 
 // TestKeep: an event that was handed over is on the disk when that is
@@ -219,7 +157,7 @@ func TestForeignDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &diskLink{events: events}
+	l := newDisks(events, slog.New(slog.DiscardHandler), nil)
 	for what, want := range map[string]string{"nonsense": "nonsense: unsupported", diskVolumes: "volumes"} {
 		here, there := pair(t)
 		if err := there.Tell(what, "x", nil); err != nil {

@@ -220,7 +220,7 @@ func (c changer) Set(path, value string, by host.Origin) error {
 	if c.b.Settings.Generation() == before {
 		return nil // it was so already; a script may say so each minute
 	}
-	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was changed to %s.", path, value)})
+	c.b.Events.Add(host.Event{Kind: "settings.changed", Origin: by, Message: fmt.Sprintf("The setting %s was changed to %s.", path, withoutSecrets(path, value))})
 	return nil
 }
 

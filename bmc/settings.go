@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/board"
 	"github.com/nitrino/nitrino/clock"
 	"github.com/nitrino/nitrino/host"
@@ -35,6 +36,9 @@ type Settings struct {
 	Lockout LockoutSettings  `json:"lockout"`
 	Time    clock.Config     `json:"time"`
 	Update  UpdateSettings   `json:"update"`
+	// Volumes are those that shall be there.
+	Volumes []VolumeSettings `json:"volumes"`
+	ISCSI   ISCSISettings    `json:"iscsi"`
 }
 
 // HTTPSSettings are those of the web server, which Redfish lives on.
@@ -87,7 +91,7 @@ type LockoutSettings struct {
 
 // Defaults are the settings of a board that nobody has set up. IPMI over LAN
 // is off: its handshake lets anybody take a hash home to crack (CVE-2013-4786),
-// so its owner has to want it.
+// so its owner has to want it; so is iSCSI, which gives disks to who asks.
 func Defaults() Settings {
 	lan := ipmi.DefaultConfig()
 	return Settings{
@@ -104,6 +108,8 @@ func Defaults() Settings {
 		Lockout:  LockoutSettings(auth.DefaultLockout()),
 		Time:     clock.DefaultConfig(),
 		Update:   UpdateSettings{Keys: []string{}},
+		Volumes:  []VolumeSettings{},
+		ISCSI:    ISCSISettings{Targets: []block.Target{}},
 	}
 }
 
@@ -146,6 +152,10 @@ func validate(s *Settings, onBoard func(board.Wires) error) error {
 	bad("/time", s.Time.Validate())
 	pointer, err := s.Update.validate()
 	bad("/update"+pointer, err)
+	pointer, err = checkVolumes(s.Volumes)
+	bad("/volumes"+pointer, err)
+	pointer, err = s.ISCSI.check()
+	bad("/iscsi"+pointer, err)
 	return errors.Join(errs...)
 }
 

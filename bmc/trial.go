@@ -28,8 +28,9 @@ type SettingsStore struct {
 	trial *trial
 }
 
-// Set is settings.Store's.
+// Set is settings.Store's; a secret that is hidden as Show hides it stays as it is.
 func (s *SettingsStore) Set(path, value string) error {
+	value = unhide(path, value, s.Get().ISCSI)
 	return s.trial.change(path, func() error { return s.Store.Set(path, value) })
 }
 

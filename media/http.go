@@ -105,7 +105,7 @@ func unreachable(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
-// get asks for the bytes from first to last. The body fails when nothing comes
+// get asks for the bytes from first to last, or to the end for a last of -1. The body fails when nothing comes
 // for the idle time; ctx bounds all of it.
 func (s *server) get(ctx context.Context, first, last int64, v validator) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -114,7 +114,11 @@ func (s *server) get(ctx context.Context, first, last int64, v validator) (*http
 		cancel(nil)
 		return nil, permanent{unreachable(err)}
 	}
-	r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", first, last))
+	span := fmt.Sprintf("bytes=%d-", first)
+	if last >= 0 {
+		span += strconv.FormatInt(last, 10)
+	}
+	r.Header.Set("Range", span)
 	if v.ifRange() != "" {
 		r.Header.Set("If-Range", v.ifRange())
 	}

@@ -59,7 +59,7 @@ func beChild(ctx context.Context, name string, parent *os.File) error {
 	log := slog.New(slog.DiscardHandler)
 	switch name {
 	case "disk":
-		return runDisk(ctx, parent, log)
+		return runDisk(ctx, parent, "127.0.0.1:0", log)
 	case "real core":
 		f, err := os.OpenFile(os.Getenv(notesEnv), os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,30 +17,43 @@ import (
 // volumesDir below /perm has the volumes, and all that the disk process may see.
 const volumesDir = "volumes"
 
-// runDisk is the disk process, until ctx ends or its parent is gone.
-func runDisk(ctx context.Context, parent *os.File, log *slog.Logger) error {
+// resolverDir has what Go's resolver reads, for the names of NBD servers: the name
+// servers change while the process runs, by a new file in the place of the old.
+const resolverDir = "/etc"
+
+// portISCSI is where iSCSI answers (RFC 7143 section 4.2.7.1).
+const portISCSI = 3260
+
+// runDisk is the disk process, until ctx ends or its parent is gone. iscsiAt is
+// where iSCSI listens, host:port.
+func runDisk(ctx context.Context, parent *os.File, iscsiAt string, log *slog.Logger) error {
 	l, err := newLink(parent)
 	if err != nil {
 		return err
 	}
-	return l.with(ctx, func(ctx context.Context) error { return serveDisk(ctx, l, log) })
+	return l.with(ctx, func(ctx context.Context) error { return serveDisk(ctx, l, iscsiAt, log) })
 }
 
 // serveDisk serves each core process in turn until ctx ends.
-func serveDisk(ctx context.Context, l *link, log *slog.Logger) error {
+func serveDisk(ctx context.Context, l *link, iscsiAt string, log *slog.Logger) (err error) {
 	s, err := l.start(ctx)
 	if err != nil {
 		return err
 	}
 	dir := filepath.Join(s.Perm, volumesDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.MkdirAll(resolverDir, 0o755)); err != nil {
 		return err
 	}
-	restricted := landlock.Restrict(dir)
-	d, err := bmc.NewDisk(dir, version, rand.Text()[:8], log)
+	kernel, err := bmc.KernelBootID()
 	if err != nil {
 		return err
 	}
+	restricted := landlock.Restrict(dir, resolverDir)
+	d, err := bmc.NewDisk(bmc.DiskOptions{Dir: dir, Version: version, Instance: rand.Text()[:8], BootID: kernel, ISCSI: iscsiAt, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
 	if restricted != nil {
 		d.Report(bmc.Event{Severity: bmc.Warning, Kind: "disk.unrestricted", Message: fmt.Sprintf("The disk process can see more than the volumes: %v.", restricted)})
 	}

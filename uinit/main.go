@@ -64,7 +64,7 @@ func main() {
 		c.run.Clock = &bmc.Clock{Built: made}
 		err = c.main(ctx, os.NewFile(3, "parent"))
 	case "disk":
-		err = runDisk(ctx, os.NewFile(3, "parent"), log)
+		err = runDisk(ctx, os.NewFile(3, "parent"), fmt.Sprintf(":%d", portISCSI), log)
 	default:
 		err = runParent(ctx, log)
 	}

@@ -27,13 +27,17 @@ type disk struct {
 	tasks sync.WaitGroup
 }
 
-// newDisk serves the volumes below dir until close.
-func newDisk(dir string, log *slog.Logger) (*disk, error) {
+// newDisk serves the volumes below dir until close, by iSCSI at host:port.
+func newDisk(dir, iscsi string, log *slog.Logger) (*disk, error) {
 	dir = filepath.Join(dir, volumesDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	served, err := bmc.NewDisk(dir, version, rand.Text()[:8], log)
+	kernel, err := bmc.KernelBootID()
+	if err != nil {
+		return nil, err
+	}
+	served, err := bmc.NewDisk(bmc.DiskOptions{Dir: dir, Version: version, Instance: rand.Text()[:8], BootID: kernel, ISCSI: iscsi, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -44,9 +48,10 @@ func newDisk(dir string, log *slog.Logger) (*disk, error) {
 }
 
 // close ends it and every connection.
-func (d *disk) close() {
+func (d *disk) close() error {
 	d.end()
 	d.tasks.Wait()
+	return d.Disk.Close()
 }
 
 // connect makes a connection to it: bmc.Run's Disk.

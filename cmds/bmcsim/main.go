@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -113,11 +115,11 @@ func run(ctx context.Context, began time.Time, args []string, stdout, stderr io.
 	}
 	defer func() { err = errors.Join(err, ctl.Close()) }()
 
-	disk, err := newDisk(o.dir, log)
+	disk, err := newDisk(o.dir, net.JoinHostPort(o.addr, strconv.Itoa(o.base+3260)), log)
 	if err != nil {
 		return err
 	}
-	defer disk.close()
+	defer func() { err = errors.Join(err, disk.close()) }()
 
 	ready := false
 	for {
@@ -162,7 +164,9 @@ func once(ctx context.Context, o options, m machine, d *disk, log *slog.Logger, 
 		Parts: parts, Address: o.addr, HTTPS: o.base + 443, SSH: o.base + 22, IPMI: o.base + 623,
 		Disk: d.connect,
 		Ready: func(a bmc.Addresses) {
-			if err := ready(newLine(a, login)); err != nil {
+			line := newLine(a, login)
+			line.ISCSI = iscsiAt(ctx, b)
+			if err := ready(line); err != nil {
 				cancel(err) // nobody reads the line: nobody can use this
 			}
 		},
@@ -181,12 +185,44 @@ func newLine(a bmc.Addresses, l bmc.Login) readyline.Line {
 	return r
 }
 
-// defaults are the settings of a simulated board: every wire and service.
+// settleLimit is how long the volumes of the settings are waited for.
+const settleLimit = 10 * time.Second
+
+// iscsiAt waits for the volumes of the settings, and says where they are exported;
+// empty: nowhere.
+func iscsiAt(ctx context.Context, b *bmc.BMC) string {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for {
+		changed := b.Disks.Changed()
+		at := b.Disks.State().Health.ISCSI
+		if b.Disks.Settled() && (at != "" || !b.Settings.Get().ISCSI.Enabled) {
+			return at
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return at // events say why
+		}
+	}
+}
+
+// disk0 is the volume that a simulated board has at first, and its size in bytes.
+const (
+	disk0     = "disk0"
+	disk0Size = 64 << 20
+)
+
+// defaults are the settings of a simulated board: every wire and service, and a
+// volume that whoever reaches the simulator may use.
 func defaults(host string) bmc.Settings {
 	s := bmc.Defaults()
 	s.HostName = "bmcsim"
 	s.Wires = sim.Wires()
 	s.IPMI.Enabled = true
+	s.Volumes = []bmc.VolumeSettings{{Name: disk0, Size: disk0Size}}
+	s.ISCSI.Enabled = true
+	s.ISCSI.Targets = append(s.ISCSI.Targets, bmc.TargetOf(disk0))
 	if host == "fake" {
 		// Its light blinks with 1 Hz; scripts wait for it often.
 		s.Power.BlinkWindow = 600 * time.Millisecond

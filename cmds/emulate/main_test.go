@@ -62,7 +62,7 @@ func TestArgs(t *testing.T) {
 		{"-card /c", 0, "-append", "", "console=null quiet console=ttyAMA0"},
 		{"-card /c -append word", 0, "-append", "", "console=null quiet console=ttyAMA0 word"},
 		{"-card /c,d", 0, "-drive", "", "if=none,id=card,format=raw,file=/c,,d"},
-		{"-card /c -base 30000 -addr 127.0.0.9", 0, "-netdev", "user", "user,id=net0,hostfwd=tcp:127.0.0.9:30443-:443,hostfwd=tcp:127.0.0.9:30022-:22,hostfwd=udp:127.0.0.9:30623-:623"},
+		{"-card /c -base 30000 -addr 127.0.0.9", 0, "-netdev", "user", "user,id=net0,hostfwd=tcp:127.0.0.9:30443-:443,hostfwd=tcp:127.0.0.9:30022-:22,hostfwd=udp:127.0.0.9:30623-:623,hostfwd=tcp:127.0.0.9:33260-:3260"},
 		{"-card /c -record /r,s", 0, "-drive", "", "if=none,id=card,driver=raw,file.driver=blklogwrites,file.file.driver=file,file.log.driver=file,file.log-super-update-interval=1,file.file.filename=/c,file.log.filename=/r,,s"},
 		{"-card /c -record /r", 512, "-drive", "", "if=none,id=card,driver=raw,file.driver=blklogwrites,file.file.driver=file,file.log.driver=file,file.log-super-update-interval=1,file.file.filename=/c,file.log.filename=/r,file.log-append=on"},
 		{"-card /c -machine raspi3b", 0, "-drive", "", "if=sd,id=card,format=raw,file=/c"},

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -21,8 +22,8 @@ import (
 	"github.com/nitrino/nitrino/internal/readyline"
 )
 
-// ipmiLimit is how long IPMI, which may be switched off, is waited for once the
-// others have answered.
+// ipmiLimit is how long IPMI, which may be switched off, and iSCSI, where the card
+// switches it on, are waited for once the others have answered.
 const ipmiLimit = 3 * time.Second
 
 // linkLimit is how long the guest's network card is waited for, where QEMU does
@@ -41,13 +42,23 @@ func probe(ctx context.Context, o options, linked <-chan struct{}) (readyline.Li
 		return readyline.Line{}, ctx.Err()
 	}
 	var line readyline.Line
-	var rmcp, both sync.WaitGroup
-	rmcpCtx, cancel := context.WithCancel(ctx)
-	defer rmcp.Wait()
+	var others, both sync.WaitGroup
+	othersCtx, cancel := context.WithCancel(ctx)
+	defer others.Wait()
 	defer cancel()
 	answered := make(chan struct{})
-	rmcp.Go(func() {
-		err := until(rmcpCtx, 100*time.Millisecond, time.Second, func(ctx context.Context) error { return askIPMI(ctx, ipmi().at(o)) })
+	disks := make(chan struct{})
+	exports := exportsDisks(o.card)
+	if exports {
+		others.Go(func() {
+			err := until(othersCtx, 300*time.Millisecond, 3*time.Second, func(ctx context.Context) error { return askISCSI(ctx, iscsi().at(o)) })
+			if err == nil {
+				close(disks)
+			}
+		})
+	}
+	others.Go(func() {
+		err := until(othersCtx, 100*time.Millisecond, time.Second, func(ctx context.Context) error { return askIPMI(ctx, ipmi().at(o)) })
 		if err == nil {
 			close(answered)
 		}
@@ -65,11 +76,19 @@ func probe(ctx context.Context, o options, linked <-chan struct{}) (readyline.Li
 		}
 	})
 	both.Wait()
-	select {
-	case <-answered:
-		line.IPMI = ipmi().at(o)
-	case <-time.After(ipmiLimit):
-	case <-ctx.Done():
+	limit := time.After(ipmiLimit)
+	waiting := true
+	for waiting && (line.IPMI == "" || exports && line.ISCSI == "") {
+		select {
+		case <-answered:
+			line.IPMI, answered = ipmi().at(o), nil
+		case <-disks:
+			line.ISCSI, disks = iscsi().at(o), nil
+		case <-limit:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return readyline.Line{}, err
@@ -189,6 +208,67 @@ func askIPMI(ctx context.Context, at string) error {
 	return nil
 }
 
+// askISCSI begins a discovery session, whatever the answer is (RFC 7143 sections
+// 11.12 and 11.13).
+func askISCSI(ctx context.Context, at string) error {
+	conn, end, err := dial(ctx, iscsi(), at)
+	if err != nil {
+		return err
+	}
+	defer end()
+	text := "InitiatorName=iqn.2026-01.io.nitrino:emulate\x00SessionType=Discovery\x00AuthMethod=None\x00"
+	const request, response = 0x03, 0x23
+	login := make([]byte, 48, 48+len(text)+3)
+	login[0], login[1] = 0x40|request, 0x81 // immediate; to the operational stage, from that of security
+	login[7] = byte(len(text))
+	login[8] = 0x80 // an ISID of random bytes, which are these zeros
+	login = append(login, text...)
+	for len(login)%4 != 0 {
+		login = append(login, 0)
+	}
+	if _, err := conn.Write(login); err != nil {
+		return err
+	}
+	answer := make([]byte, 48)
+	if _, err := io.ReadFull(conn, answer); err != nil {
+		return err
+	}
+	if answer[0] != response {
+		return fmt.Errorf("iscsi: got %x, not the answer to a login", answer)
+	}
+	return nil
+}
+
+// exportsDisks says whether the settings on the card switch iSCSI on. What is wrong
+// with them is the board's to say, and what with the card readLogin's.
+func exportsDisks(path string) bool {
+	var settings struct {
+		ISCSI struct {
+			Enabled bool `json:"enabled"`
+		} `json:"iscsi"`
+	}
+	text, err := readCard(path, card.SettingsFile)
+	return err == nil && json.Unmarshal(text, &settings) == nil && settings.ISCSI.Enabled
+}
+
+// readCard reads a file of the boot partition; it is empty where it is not there.
+func readCard(path, name string) (text []byte, err error) {
+	disk, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = disk.Close() }() // it was only read
+	info, err := disk.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text, err = firmware.ReadFile(disk, info.Size(), card.BootPartition, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
 // A login is the first one, which the board leaves on the card for its owner.
 type login struct {
 	User         string `json:"user"`
@@ -198,20 +278,8 @@ type login struct {
 
 // readLogin reads the first login; it is empty once the owner has deleted it.
 func readLogin(path string) (l login, err error) {
-	disk, err := os.Open(path)
-	if err != nil {
-		return login{}, err
-	}
-	defer func() { _ = disk.Close() }() // it was only read
-	info, err := disk.Stat()
-	if err != nil {
-		return login{}, err
-	}
-	text, err := firmware.ReadFile(disk, info.Size(), card.BootPartition, card.LoginFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return login{}, nil
-	}
-	if err != nil {
+	text, err := readCard(path, card.LoginFile)
+	if err != nil || text == nil {
 		return login{}, err
 	}
 	return l, json.Unmarshal(text, &l)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +103,12 @@ func TestAsk(t *testing.T) {
 			t.Errorf("SSH %q: got %v, want ok %v", c.answer, err, c.ok)
 		}
 	}
+	for answer, ok := range map[string]bool{"\x23" + strings.Repeat("\x00", 47): true, "\x3F" + strings.Repeat("\x00", 47): false, "\x23": false} {
+		answers <- answer
+		if err := askISCSI(t.Context(), l.Addr().String()); (err == nil) != ok {
+			t.Errorf("iSCSI %x: got %v, want ok %v", answer, err, ok)
+		}
+	}
 	answers <- "HTTP/1.1 200 OK\r\n\r\n"
 	if err := askHTTPS(t.Context(), l.Addr().String()); err == nil {
 		t.Error("HTTPS without TLS: no error")
@@ -127,6 +134,21 @@ func TestAsk(t *testing.T) {
 		if err := askIPMI(t.Context(), u.LocalAddr().String()); (err == nil) != ok {
 			t.Errorf("IPMI answer %d: got %v, want ok %v", i, err, ok)
 		}
+	}
+}
+
+func TestExportsDisks(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"version":1,"iscsi":{"enabled":true}}`: true, `{"version":1,"iscsi":{"enabled":false}}`: false,
+		`{"version":1}`: false, `{"iscsi":[`: false,
+	} {
+		card := cardtest.New(t, map[int]map[string][]byte{card.BootPartition: {card.SettingsFile: []byte(text)}})
+		if got := exportsDisks(card); got != want {
+			t.Errorf("%s: got %v, want %v", text, got, want)
+		}
+	}
+	if exportsDisks("/nowhere") {
+		t.Error("no card: got true")
 	}
 }
 

@@ -65,9 +65,10 @@ type service struct {
 func https() service { return service{"tcp", 443} }
 func ssh() service   { return service{"tcp", 22} }
 func ipmi() service  { return service{"udp", 623} }
+func iscsi() service { return service{"tcp", 3260} }
 
 // services are those that are forwarded to -base and the well-known port.
-func services() []service { return []service{https(), ssh(), ipmi()} }
+func services() []service { return []service{https(), ssh(), ipmi(), iscsi()} }
 
 // at is where the service answers outside.
 func (s service) at(o options) string {

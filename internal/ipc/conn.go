@@ -1,13 +1,16 @@
 package ipc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,14 +25,29 @@ const SendLimit = time.Second
 var ErrClosed = errors.New("the connection has ended")
 
 // A RemoteError is the other end's answer that a request failed.
-type RemoteError struct{ Text string }
+type RemoteError struct {
+	Text string
+	// Code is the kind of error, where the Handler's had one: a word that both
+	// ends know.
+	Code string
+}
 
 func (e *RemoteError) Error() string { return e.Text }
 
 // A Handler takes what the other end sends, one message after another. What it
 // returns is the answer, where one is wanted; the file is its to close and may
-// be nil. ctx is Run's.
+// be nil. ctx is Run's. An error that has a method Code() string tells the other
+// end its kind.
+//
+// What takes time is not for a Handler, as no other message is taken meanwhile: it
+// returns a Later for that.
 type Handler func(ctx context.Context, m Message, file *os.File) (answer any, err error)
+
+// A Later is in the place of an answer that takes time: Run calls it in a goroutine
+// of its own, sends what it returns, and waits for it before it returns itself. ctx
+// ends with the connection. How many there may be at a time is the Handler's to see
+// to.
+type Later func(ctx context.Context) (answer any, err error)
 
 // A Conn is one end of a connection. Its methods may be called from several
 // goroutines; answers come only while Run runs.
@@ -88,14 +106,27 @@ func (c *Conn) Close() error {
 func (c *Conn) Run(ctx context.Context, handle Handler) error {
 	stop := context.AfterFunc(ctx, func() { c.Close() }) // the error is of no use: the socket is gone either way
 	defer stop()
-	err := c.receive(ctx, handle)
+	var later sync.WaitGroup
+	defer later.Wait()
+	working, cancel := context.WithCancel(ctx)
+	defer cancel()
+	err := c.receive(ctx, handle, func(m Message, work Later) {
+		later.Go(func() {
+			answer, err := work(working)
+			if err != nil && working.Err() != nil {
+				return // no refusal: it is this end that stops
+			}
+			// Where it cannot be sent, the connection has ended, as receive sees.
+			_ = c.answer(m, answer, err)
+		})
+	})
 	if ctx.Err() != nil {
 		err = ctx.Err() // why the socket was closed
 	}
 	return errors.Join(err, c.Close())
 }
 
-func (c *Conn) receive(ctx context.Context, handle Handler) error {
+func (c *Conn) receive(ctx context.Context, handle Handler, later func(Message, Later)) error {
 	data := make([]byte, MaxMessage+1)
 	control := make([]byte, unix.CmsgSpace(4))
 	for {
@@ -135,15 +166,40 @@ func (c *Conn) receive(ctx context.Context, handle Handler) error {
 			}
 			continue
 		}
-		reply := Message{Type: typeAnswer, ID: m.ID}
-		if err != nil {
-			reply.Error, answer = err.Error(), nil
+		if work, ok := answer.(Later); ok && err == nil {
+			later(m, work)
+			continue
 		}
-		if err := c.send(reply, answer, nil); err != nil {
+		if err := c.answer(m, answer, err); err != nil {
 			return err
 		}
 	}
 }
+
+// answer sends the answer to a request. One that is no message, as it is too long,
+// is the other end's to hear of.
+func (c *Conn) answer(m Message, answer any, err error) error {
+	if err == nil {
+		err = c.send(Message{Type: typeAnswer, ID: m.ID}, answer, nil)
+		if !errors.Is(err, ErrMessage) {
+			return err
+		}
+	}
+	reply := Message{Type: typeAnswer, ID: m.ID, Error: cmp.Or(err.Error(), "failed")}
+	if len(reply.Error) > maxError {
+		reply.Error = strings.ToValidUTF8(reply.Error[:maxError], "") + "…"
+	}
+	if coded, ok := errors.AsType[interface {
+		error
+		Code() string
+	}](err); ok {
+		reply.Code = coded.Code()
+	}
+	return c.send(reply, nil, nil)
+}
+
+// maxError bounds the text of an error, in bytes, so that it fits into a message.
+const maxError = 4096
 
 // answered gives an answer to the call that waits for it; who waited may have
 // given up.
@@ -167,6 +223,12 @@ func (c *Conn) Tell(kind string, body any, file *os.File) error {
 // unless that is nil. It fails with a *RemoteError where the other end refused,
 // and with ErrClosed where the connection ended.
 func (c *Conn) Call(ctx context.Context, kind string, body, answer any) error {
+	return c.CallWith(ctx, kind, body, nil, answer)
+}
+
+// CallWith is Call with a file, which it takes over: it is closed here as soon as
+// the other end has it.
+func (c *Conn) CallWith(ctx context.Context, kind string, body any, file *os.File, answer any) error {
 	got := make(chan Message, 1)
 	c.mu.Lock()
 	c.last++
@@ -178,14 +240,14 @@ func (c *Conn) Call(ctx context.Context, kind string, body, answer any) error {
 		delete(c.calls, id)
 		c.mu.Unlock()
 	}()
-	if err := c.send(Message{Type: kind, ID: id}, body, nil); err != nil {
+	if err := errors.Join(c.send(Message{Type: kind, ID: id}, body, file), closeFile(file)); err != nil {
 		return err
 	}
 	select {
 	case m := <-got:
 		switch {
 		case m.Error != "":
-			return &RemoteError{m.Error}
+			return &RemoteError{m.Error, m.Code}
 		case answer == nil:
 			return nil
 		}
@@ -197,22 +259,25 @@ func (c *Conn) Call(ctx context.Context, kind string, body, answer any) error {
 	}
 }
 
-// send closes the connection when it fails: a message that is missing in the
-// middle is worse than none any more.
+// send closes the connection when it fails, but for ErrMessage: a message that is
+// missing in the middle is worse than none any more.
 func (c *Conn) send(m Message, body any, file *os.File) error {
 	data, err := encode(m, body)
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.Type, err)
 	}
-	var control []byte
-	if file != nil {
-		control = unix.UnixRights(int(file.Fd()))
-	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	err = c.sock.SetWriteDeadline(time.Now().Add(SendLimit))
-	if err == nil {
-		_, _, err = c.sock.WriteMsgUnix(data, control, nil)
+	if file == nil {
+		err = c.write(data, nil)
+	} else {
+		// File.Fd would make the file one that blocks a thread, at both ends.
+		var raw syscall.RawConn
+		if raw, err = file.SyscallConn(); err == nil {
+			var werr error
+			err = raw.Control(func(fd uintptr) { werr = c.write(data, unix.UnixRights(int(fd))) })
+			err = cmp.Or(err, werr)
+		}
 	}
 	switch {
 	case err == nil:
@@ -223,6 +288,15 @@ func (c *Conn) send(m Message, body any, file *os.File) error {
 		err = fmt.Errorf("%s: %w", m.Type, ErrClosed)
 	}
 	return errors.Join(err, c.Close())
+}
+
+// write sends a packet. c.writing is held.
+func (c *Conn) write(data, control []byte) error {
+	if err := c.sock.SetWriteDeadline(time.Now().Add(SendLimit)); err != nil {
+		return err
+	}
+	_, _, err := c.sock.WriteMsgUnix(data, control, nil)
+	return err
 }
 
 // fileOf takes the one file out of the control data that came with a message.
@@ -243,6 +317,10 @@ func fileOf(control []byte) (*os.File, error) {
 		for _, fd := range fds {
 			if file != nil {
 				return file, errors.Join(fmt.Errorf("%w: it has two files", ErrMessage), unix.Close(fd))
+			}
+			// So that Close interrupts who reads or writes a pipe.
+			if err := unix.SetNonblock(fd, true); err != nil {
+				return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fd))
 			}
 			file = os.NewFile(uintptr(fd), "ipc")
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -74,6 +75,97 @@ func TestCall(t *testing.T) {
 	var got string
 	if err := a.Call(t.Context(), "echo", strings.Repeat("x", MaxMessage-100), &got); err != nil || len(got) != MaxMessage-100 {
 		t.Errorf("long: got %d bytes, %v", len(got), err)
+	}
+}
+
+// aCoded is an error of a kind.
+type aCoded struct{ error }
+
+func (aCoded) Code() string { return "kind" }
+
+// TestLater: what takes time holds nothing up, and ends with the connection.
+func TestLater(t *testing.T) {
+	var begun, ended sync.WaitGroup
+	begun.Add(1)
+	ended.Add(1)
+	a, over := join(t, func(_ context.Context, m Message, _ *os.File) (any, error) {
+		switch m.Type {
+		case "wait":
+			return Later(func(ctx context.Context) (any, error) {
+				begun.Done()
+				defer ended.Done()
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}), nil
+		case "fail":
+			return Later(func(context.Context) (any, error) { return nil, fmt.Errorf("it: %w", aCoded{errors.New("failed")}) }), nil
+		case "long":
+			return Later(func(context.Context) (any, error) { return strings.Repeat("x", MaxMessage), nil }), nil
+		case "wordy":
+			return nil, errors.New(strings.Repeat("ä", MaxMessage))
+		}
+		return Later(func(context.Context) (any, error) { return m.Body, nil }), nil
+	})
+	waiting := make(chan error, 1)
+	go func() { waiting <- a.Call(t.Context(), "wait", nil, nil) }()
+	begun.Wait()
+	var got int
+	if err := a.Call(t.Context(), "echo", 7, &got); err != nil || got != 7 {
+		t.Errorf("meanwhile: got %d, %v, want 7", got, err)
+	}
+	for kind, want := range map[string]RemoteError{"fail": {"it: failed", "kind"}, "long": {ErrMessage.Error(), ""}, "wordy": {"ää…", ""}} {
+		err := a.Call(t.Context(), kind, nil, nil)
+		no, ok := errors.AsType[*RemoteError](err)
+		if !ok || no.Code != want.Code || !strings.Contains(no.Text, want.Text) || len(no.Text) > maxError+3 {
+			t.Errorf("%s: got %.80v, want %+v", kind, err, want)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-waiting; !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want %v", err, ErrClosed)
+	}
+	if err := <-over; err != nil {
+		t.Errorf("the other end: got %v, want nil", err)
+	}
+	ended.Wait()
+}
+
+// TestCallWith: the other end alone has the file then, and may give it up while
+// somebody reads from it.
+func TestCallWith(t *testing.T) {
+	files := make(chan *os.File, 1)
+	a, _ := join(t, func(_ context.Context, _ Message, f *os.File) (any, error) {
+		files <- f
+		return nil, nil
+	})
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := a.CallWith(t.Context(), "take", nil, r, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("this end's file: got %v, want it closed", err)
+	}
+	f := <-files
+	read := make(chan error, 1)
+	go func() {
+		_, err := f.Read(make([]byte, 1))
+		read <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // either way it must end
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-read; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a read under way: got %v, want %v", err, os.ErrClosed)
+	}
+	if _, err := w.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+		t.Errorf("writing to nobody: got %v, want %v", err, syscall.EPIPE)
 	}
 }
 

@@ -39,6 +39,8 @@ type Message struct {
 	ID uint64 `json:"id,omitzero"`
 	// Error is why a request failed; only answers have one.
 	Error string `json:"error,omitzero"`
+	// Code is the kind of error, where it has one.
+	Code string `json:"code,omitzero"`
 	// Body is the content, whose form depends on Type; it may be absent.
 	Body jsontext.Value `json:"body,omitzero"`
 }
@@ -68,7 +70,7 @@ func Decode(data []byte) (Message, error) {
 		return Message{}, fmt.Errorf("%w: it has no type", ErrMessage)
 	case m.Type == typeAnswer && m.ID == 0:
 		return Message{}, fmt.Errorf("%w: an answer to nothing", ErrMessage)
-	case m.Type != typeAnswer && m.Error != "":
+	case m.Type != typeAnswer && m.Error != "" || m.Error == "" && m.Code != "":
 		return Message{}, fmt.Errorf("%w: an error that is no answer", ErrMessage)
 	}
 	return m, nil

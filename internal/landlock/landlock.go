@@ -1,6 +1,6 @@
 // Package landlock gives up, for the rest of the process's life, all access to
-// files but those below one folder (landlock(7)). What is open already stays
-// open.
+// files but those below one folder, and reading a few others (landlock(7)). What is
+// open already stays open.
 package landlock
 
 import (
@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Restrict leaves the process the files below dir, all its threads included. It
-// fails with errors.ErrUnsupported where the kernel has no Landlock; nothing
-// has changed then.
-func Restrict(dir string) error {
+// Restrict leaves the process the files below dir, and reading those below the
+// folders readable, all its threads included. It fails with errors.ErrUnsupported
+// where the kernel has no Landlock; nothing has changed then.
+func Restrict(dir string, readable ...string) error {
 	// A rule set counts for one thread; the Go runtime makes the call on all.
-	return restrict(dir, func(trap, a, b, c, d, e uintptr) error {
+	return restrict(dir, readable, func(trap, a, b, c, d, e uintptr) error {
 		_, _, errno := syscall.AllThreadsSyscall6(trap, a, b, c, d, e, 0)
 		return asError(errno)
 	})
 }
 
 // restrict makes the rule set and lets call put it into force.
-func restrict(dir string, call func(trap, a, b, c, d, e uintptr) error) error {
+func restrict(dir string, readable []string, call func(trap, a, b, c, d, e uintptr) error) error {
 	version, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if errno == unix.ENOSYS || errno == unix.EOPNOTSUPP {
 		return fmt.Errorf("landlock: the kernel has none: %w", errors.ErrUnsupported)
@@ -41,6 +41,9 @@ func restrict(dir string, call func(trap, a, b, c, d, e uintptr) error) error {
 		return fmt.Errorf("landlock: rule set: %w", errno)
 	}
 	err := allow(int(fd), dir, rights)
+	for _, folder := range readable {
+		err = errors.Join(err, allow(int(fd), folder, unix.LANDLOCK_ACCESS_FS_READ_FILE|unix.LANDLOCK_ACCESS_FS_READ_DIR))
+	}
 	if err == nil {
 		// Without this, restricting needs CAP_SYS_ADMIN.
 		err = call(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -70,7 +73,7 @@ func accessRights(version int) uint64 {
 	return rights
 }
 
-// allow adds the rule that all below dir is allowed.
+// allow adds the rule that these rights are had of all below dir.
 func allow(rules int, dir string, rights uint64) error {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -13,6 +13,11 @@ import (
 // TestRestrict restricts one thread, which ends with its goroutine.
 func TestRestrict(t *testing.T) {
 	allowed, other := t.TempDir(), filepath.Join(t.TempDir(), "other")
+	readable := t.TempDir()
+	known := filepath.Join(readable, "resolv.conf")
+	if err := os.WriteFile(known, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(other, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +25,7 @@ func TestRestrict(t *testing.T) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked: the thread is thrown away
-		err := restrict(allowed, func(trap, a, b, c, d, e uintptr) error {
+		err := restrict(allowed, []string{readable}, func(trap, a, b, c, d, e uintptr) error {
 			_, _, errno := syscall.Syscall6(trap, a, b, c, d, e, 0)
 			return asError(errno)
 		})
@@ -37,6 +42,15 @@ func TestRestrict(t *testing.T) {
 		}
 		if err := os.WriteFile(other, []byte("y"), 0o600); !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("writing a file elsewhere: got %v, want %v", err, fs.ErrPermission)
+		}
+		if _, err := os.ReadFile(known); err != nil {
+			t.Errorf("reading what may be read: %v", err)
+		}
+		if err := os.WriteFile(known, []byte("y"), 0o600); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("writing what may be read: got %v, want %v", err, fs.ErrPermission)
+		}
+		if err := os.WriteFile(known+".new", []byte("y"), 0o600); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("a new file where there may be read: got %v, want %v", err, fs.ErrPermission)
 		}
 		inside := filepath.Join(allowed, "volume")
 		if err := os.WriteFile(inside, []byte("z"), 0o600); err != nil {
@@ -61,7 +75,7 @@ func TestAccessRights(t *testing.T) {
 }
 
 func TestNoFolder(t *testing.T) {
-	err := restrict(filepath.Join(t.TempDir(), "none"), func(_, _, _, _, _, _ uintptr) error {
+	err := restrict(filepath.Join(t.TempDir(), "none"), nil, func(_, _, _, _, _, _ uintptr) error {
 		t.Error("restricted although the folder is not there")
 		return nil
 	})

@@ -15,6 +15,7 @@ type Line struct {
 	Redfish string // URL
 	SSH     string // host:port
 	IPMI    string // host:port
+	ISCSI   string // host:port
 
 	User, Password, IPMIPassword string
 
@@ -30,11 +31,12 @@ func (l Line) Print(stdout, stderr io.Writer) error {
 		Redfish      string `json:"redfish,omitempty"`
 		SSH          string `json:"ssh,omitempty"`
 		IPMI         string `json:"ipmi,omitempty"`
+		ISCSI        string `json:"iscsi,omitempty"`
 		User         string `json:"user,omitempty"`
 		Password     string `json:"password,omitempty"`
 		IPMIPassword string `json:"ipmi_password,omitempty"`
 		ReadyMS      int64  `json:"ready_ms"`
-	}{true, l.Redfish, l.SSH, l.IPMI, l.User, l.Password, l.IPMIPassword, l.ReadyMS})
+	}{true, l.Redfish, l.SSH, l.IPMI, l.ISCSI, l.User, l.Password, l.IPMIPassword, l.ReadyMS})
 	if err != nil {
 		return err
 	}
@@ -63,6 +65,9 @@ func (l Line) hints() string {
 	}
 	if l.Redfish != "" {
 		text += fmt.Sprintf("  curl -ku %s:%s %s/redfish/v1/Systems/system\n", user, password, l.Redfish)
+	}
+	if at, port, err := net.SplitHostPort(l.ISCSI); err == nil {
+		text += fmt.Sprintf("  iscsi-ls -s iscsi://%s\n", net.JoinHostPort(at, port))
 	}
 	return text + "\n"
 }

@@ -14,9 +14,9 @@ func TestPrint(t *testing.T) {
 	}{
 		{
 			"all",
-			Line{Redfish: "https://127.0.0.1:20443", SSH: "127.0.0.1:20022", IPMI: "[::1]:20623", User: "admin", Password: "a", IPMIPassword: "b", ReadyMS: 95},
-			`{"ready":true,"redfish":"https://127.0.0.1:20443","ssh":"127.0.0.1:20022","ipmi":"[::1]:20623","user":"admin","password":"a","ipmi_password":"b","ready_ms":95}`,
-			[]string{"ready (95 ms). User admin, password a", "-H ::1 -p 20623 -U admin -P b chassis", "ssh -p 20022 admin@127.0.0.1\n", "ssh -t -p 20022 admin@127.0.0.1 console\n", "curl -ku admin:a https://127.0.0.1:20443/redfish"},
+			Line{Redfish: "https://127.0.0.1:20443", SSH: "127.0.0.1:20022", IPMI: "[::1]:20623", ISCSI: "127.0.0.1:23260", User: "admin", Password: "a", IPMIPassword: "b", ReadyMS: 95},
+			`{"ready":true,"redfish":"https://127.0.0.1:20443","ssh":"127.0.0.1:20022","ipmi":"[::1]:20623","iscsi":"127.0.0.1:23260","user":"admin","password":"a","ipmi_password":"b","ready_ms":95}`,
+			[]string{"ready (95 ms). User admin, password a", "-H ::1 -p 20623 -U admin -P b chassis", "ssh -p 20022 admin@127.0.0.1\n", "ssh -t -p 20022 admin@127.0.0.1 console\n", "curl -ku admin:a https://127.0.0.1:20443/redfish", "iscsi-ls -s iscsi://127.0.0.1:23260\n"},
 		},
 		{
 			"no IPMI, and the login is gone",

@@ -1,0 +1,438 @@
+package bmc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/iscsi"
+	"github.com/nitrino/nitrino/block/scsi"
+	"github.com/nitrino/nitrino/block/volume"
+	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/atomicfile"
+)
+
+// The files below exportsOptions.Dir.
+const (
+	exportsFile  = "targets.json"
+	reservations = "reservations" // of a disk each, by its UUID
+)
+
+// portalGroup is the tag of the one group of portals that there is.
+const portalGroup = 1
+
+// The pauses between attempts to listen.
+const (
+	firstListen = 100 * time.Millisecond
+	lastListen  = 10 * time.Second
+)
+
+type exportsOptions struct {
+	Dir     string
+	Address string
+	Volumes *volume.Store
+	Log     *slog.Logger
+	Report  func(Event)
+	// Changed is called when there is something to tell core.
+	Changed func()
+}
+
+// exports are the volumes as iSCSI targets. What core wants exported is kept, so
+// that hosts have their disks again before there is a core.
+type exports struct {
+	opt    exportsOptions
+	server *iscsi.Server
+	wake   chan struct{} // run is to look at whether to listen
+
+	// applying is held over changes of what is exported, which wait for storage.
+	applying sync.Mutex
+	units    map[unitKey]*exportedUnit
+	targets  map[string]*exportedTarget
+	// leaving are targets that are no more, as long as initiators are logged in: they
+	// have been asked to log out, and may have something to write before.
+	leaving []*exportedTarget
+	told    string // the targets that the server has, as JSON
+
+	mu      sync.Mutex
+	want    wantedExports
+	at      string // where it listens
+	fares   []ServedTarget
+	missing bool // a unit is not there
+	parting bool // some are leaving
+}
+
+// wantedExports are what core wants exported.
+type wantedExports struct {
+	Version int            `json:"version"`
+	Enabled bool           `json:"enabled"`
+	Targets []block.Target `json:"targets"`
+}
+
+const wantedVersion = 1
+
+// A unitKey is what a logical unit is made of; targets that show the same share it.
+type unitKey struct {
+	volume string
+	cd     bool
+}
+
+type exportedUnit struct {
+	*scsi.Unit
+	release func()
+}
+
+type exportedTarget struct {
+	*scsi.Target
+	name  string
+	units map[uint16]*scsi.Unit
+}
+
+// show gives the target its units.
+func (t *exportedTarget) show(units map[uint16]*scsi.Unit) {
+	if !maps.Equal(t.units, units) {
+		t.SetUnits(units)
+		t.units = units
+	}
+}
+
+// openExports begins to export what the last core wanted.
+func openExports(o exportsOptions) (*exports, error) {
+	if err := os.MkdirAll(filepath.Join(o.Dir, reservations), 0o700); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(atomicfile.Clean(o.Dir), atomicfile.Clean(filepath.Join(o.Dir, reservations))); err != nil {
+		return nil, fmt.Errorf("leftovers of a crash: %w", err)
+	}
+	e := &exports{opt: o, wake: make(chan struct{}, 1), units: make(map[unitKey]*exportedUnit), targets: make(map[string]*exportedTarget)}
+	e.server = iscsi.New(iscsi.Options{Log: o.Log, Report: func(severity host.Severity, kind, message string) {
+		o.Report(Event{Severity: severity, Kind: kind, Message: message})
+	}})
+	text, err := os.ReadFile(filepath.Join(o.Dir, exportsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return e, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &e.want)
+	}
+	if err == nil && e.want.Version != wantedVersion {
+		err = fmt.Errorf("version %d is not known", e.want.Version)
+	}
+	if err != nil {
+		// Core tells them again.
+		e.want = wantedExports{}
+		o.Report(Event{Severity: Warning, Kind: "iscsi.failed", Message: fmt.Sprintf("What iSCSI is to export cannot be read: %v.", err)})
+	}
+	e.apply()
+	return e, nil
+}
+
+// set exports other targets, or none; when it returns nil that is kept, and done.
+func (e *exports) set(enabled bool, targets []block.Target) error {
+	want := wantedExports{wantedVersion, enabled, targets}
+	text, err := json.Marshal(want)
+	if err != nil {
+		return err
+	}
+	e.applying.Lock()
+	defer e.applying.Unlock()
+	path := filepath.Join(e.opt.Dir, exportsFile)
+	if old, rerr := os.ReadFile(path); rerr != nil || string(old) != string(text) {
+		// The secrets are in it.
+		if err = atomicfile.Write(path, text, 0o600); err != nil {
+			err = fmt.Errorf("what iSCSI exports cannot be kept: %w", err)
+		}
+	}
+	e.mu.Lock()
+	e.want = want
+	e.mu.Unlock()
+	e.applyLocked()
+	select {
+	case e.wake <- struct{}{}:
+	default: // it is to look already
+	}
+	return err
+}
+
+// apply makes what is exported what is wanted, as far as the volumes are there.
+func (e *exports) apply() {
+	e.applying.Lock()
+	defer e.applying.Unlock()
+	e.applyLocked()
+}
+
+func (e *exports) applyLocked() {
+	e.mu.Lock()
+	want := e.want
+	e.mu.Unlock()
+	if !want.Enabled {
+		want.Targets = nil
+	}
+	used := make(map[*scsi.Unit]bool)
+	fares := []ServedTarget{}
+	var configs []iscsi.TargetConfig
+	targets := make(map[string]*exportedTarget, len(want.Targets))
+	units := make(map[string]map[uint16]*scsi.Unit, len(want.Targets))
+	missing := false
+	for _, t := range want.Targets {
+		fare := ServedTarget{Name: t.Name}
+		luns := make(map[uint16]*scsi.Unit)
+		for _, l := range t.LUNs {
+			key := unitKey{l.Volume, l.CD}
+			unit, err := e.unit(key)
+			if err != nil {
+				missing = true
+				fare.Failed = strings.TrimPrefix(fare.Failed+fmt.Sprintf("; LUN %d: %v", l.Number, err), "; ")
+				continue
+			}
+			used[unit] = true
+			luns[l.Number] = unit
+		}
+		fares = append(fares, fare)
+		target := e.targets[t.Name]
+		if target == nil {
+			target = &exportedTarget{Target: scsi.NewTarget(t.Name, portalGroup), name: t.Name}
+		}
+		targets[t.Name], units[t.Name] = target, luns
+		configs = append(configs, iscsi.TargetConfig{Target: t, SCSI: target.Target})
+	}
+	// New targets have their units before anybody may log in; those of targets that
+	// go are given up when nobody can use them any more.
+	for name, t := range targets {
+		t.show(units[name])
+	}
+	if text, err := json.Marshal(want.Targets); err != nil || string(text) != e.told {
+		e.server.SetTargets(configs)
+		e.told = string(text)
+	}
+	for name, t := range e.targets {
+		if targets[name] == nil {
+			e.leaving = append(e.leaving, t)
+		}
+	}
+	e.targets = targets
+	sessions := e.server.Sessions()
+	e.leaving = slices.DeleteFunc(e.leaving, func(t *exportedTarget) bool {
+		if want.Enabled && slices.ContainsFunc(sessions, func(s block.Session) bool { return s.Target == t.name }) {
+			for _, u := range t.units {
+				used[u] = true
+			}
+			return false
+		}
+		t.show(nil)
+		return true
+	})
+	for key, u := range e.units {
+		if !used[u.Unit] {
+			u.Close()
+			u.release()
+			delete(e.units, key)
+		}
+	}
+	e.mu.Lock()
+	e.fares, e.missing, e.parting = fares, missing, len(e.leaving) > 0
+	e.mu.Unlock()
+	e.opt.Changed()
+}
+
+// unit answers the logical unit of a volume.
+func (e *exports) unit(key unitKey) (*scsi.Unit, error) {
+	if u := e.units[key]; u != nil {
+		return u.Unit, nil
+	}
+	disk, release, err := e.opt.Volumes.Use(key.volume)
+	if err != nil {
+		return nil, err
+	}
+	o := scsi.UnitOptions{Disk: disk, CD: key.cd, Vendor: "nitrino", Product: "disk", Revision: "1", Log: e.opt.Log}
+	if key.cd {
+		o.Product = "cd-rom"
+	} else {
+		path := filepath.Join(e.opt.Dir, reservations, fmt.Sprintf("%x", disk.Identity().UUID))
+		o.Keep = func(text []byte) error {
+			if len(text) == 0 {
+				return removeAll(path)
+			}
+			return atomicfile.Write(path, text, 0o600)
+		}
+		if o.Kept, err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			release()
+			return nil, fmt.Errorf("the reservations: %w", err)
+		}
+	}
+	u, err := scsi.NewUnit(o)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	e.units[key] = &exportedUnit{u, release}
+	return u, nil
+}
+
+// without calls f while a volume is not exported, unless an initiator is logged in
+// that has it.
+func (e *exports) without(name string, f func() error) error {
+	e.applying.Lock()
+	defer e.applying.Unlock()
+	for _, s := range e.server.Sessions() {
+		if slices.Contains(s.Volumes, name) {
+			return fmt.Errorf("%w: %s is logged in at %s", volume.ErrInUse, s.Initiator, s.Target)
+		}
+	}
+	for _, t := range e.targets {
+		rest := maps.Clone(t.units)
+		maps.DeleteFunc(rest, func(_ uint16, u *scsi.Unit) bool { return e.isOf(u, name) })
+		t.show(rest)
+	}
+	for key, u := range e.units {
+		if key.volume == name {
+			u.Close()
+			u.release()
+			delete(e.units, key)
+		}
+	}
+	err := f()
+	e.applyLocked()
+	return err
+}
+
+func (e *exports) isOf(u *scsi.Unit, name string) bool {
+	for _, cd := range []bool{false, true} {
+		if x := e.units[unitKey{name, cd}]; x != nil && x.Unit == u {
+			return true
+		}
+	}
+	return false
+}
+
+// run listens while iSCSI is enabled, and mends what is exported, until ctx ends.
+func (e *exports) run(ctx context.Context) {
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { e.mend(ctx) })
+	for {
+		e.mu.Lock()
+		enabled := e.want.Enabled
+		e.mu.Unlock()
+		if enabled {
+			serving, stop := context.WithCancel(ctx)
+			var served sync.WaitGroup
+			served.Go(func() { e.listen(serving) })
+			for enabled && ctx.Err() == nil {
+				select {
+				case <-e.wake:
+				case <-ctx.Done():
+				}
+				e.mu.Lock()
+				enabled = e.want.Enabled
+				e.mu.Unlock()
+			}
+			stop()
+			served.Wait()
+		}
+		select {
+		case <-e.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// mend exports what was missing once there are other volumes, and gives up what
+// nobody is logged in for any more.
+func (e *exports) mend(ctx context.Context) {
+	for {
+		volumes, sessions := e.opt.Volumes.Changed(), e.server.Changed()
+		e.mu.Lock()
+		again := e.missing || e.parting
+		e.mu.Unlock()
+		if again {
+			e.apply()
+		}
+		select {
+		case <-volumes:
+		case <-sessions:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listen serves until ctx ends. Where the port cannot be had that is tried again.
+func (e *exports) listen(ctx context.Context) {
+	wait := firstListen
+	failing := false
+	for ctx.Err() == nil {
+		var c net.ListenConfig
+		l, err := c.Listen(ctx, "tcp", e.opt.Address)
+		if err == nil {
+			if failing {
+				e.opt.Report(Event{Severity: OK, Kind: "iscsi.restored", Message: "Disks are exported by iSCSI again."})
+			}
+			failing, wait = false, firstListen
+			e.listens(l.Addr().String())
+			err = e.server.Serve(ctx, l)
+			e.listens("")
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !failing {
+			failing = true
+			e.opt.Report(Event{Severity: Critical, Kind: "iscsi.failed", Message: fmt.Sprintf("Disks cannot be exported by iSCSI: %v.", err)})
+		}
+		pause(ctx, wait)
+		wait = min(2*wait, lastListen)
+	}
+}
+
+func (e *exports) listens(at string) {
+	e.mu.Lock()
+	e.at = at
+	e.mu.Unlock()
+	e.opt.Changed()
+}
+
+// address is where it listens; empty: it does not.
+func (e *exports) address() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.at
+}
+
+// served says how the targets fare.
+func (e *exports) served() []ServedTarget {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fares
+}
+
+func (e *exports) sessions() []block.Session { return e.server.Sessions() }
+
+// changed is closed when the sessions change.
+func (e *exports) changed() <-chan struct{} { return e.server.Changed() }
+
+// close gives up all volumes. Nobody is served any more.
+func (e *exports) close() {
+	e.applying.Lock()
+	defer e.applying.Unlock()
+	for _, t := range slices.AppendSeq(e.leaving, maps.Values(e.targets)) {
+		t.show(nil)
+	}
+	for _, u := range e.units {
+		u.Close()
+		u.release()
+	}
+	e.targets, e.leaving, e.units = nil, nil, nil
+}

@@ -1,0 +1,219 @@
+package bmc
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nitrino/nitrino/block"
+)
+
+// An initiator is the least that RFC 7143 lets one be: one command at a time.
+type initiator struct {
+	net.Conn
+	cmdSN, statSN, tag uint32
+}
+
+// login logs in to a target (section 11.12).
+func login(at, target string) (*initiator, error) {
+	c, err := net.Dial("tcp", at)
+	if err != nil {
+		return nil, err
+	}
+	i := &initiator{Conn: c}
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return nil, err
+	}
+	text := "InitiatorName=iqn.2026-01.com.example:test\x00SessionType=Normal\x00TargetName=" + target + "\x00InitialR2T=No\x00ImmediateData=Yes\x00"
+	// From the operational stage to full feature; the ISID is a random one.
+	head := make([]byte, 48)
+	head[0], head[1], head[8], head[9] = 0x43, 0x87, 0x80, 7
+	answer, _, err := i.ask(head, []byte(text))
+	if err == nil && (answer[0] != 0x23 || answer[36] != 0) {
+		err = fmt.Errorf("login: got %x", answer)
+	}
+	return i, err
+}
+
+// ask sends a PDU and reads one.
+func (i *initiator) ask(head, data []byte) (answer, got []byte, err error) {
+	i.tag++
+	head[7], head[6], head[5] = byte(len(data)), byte(len(data)>>8), byte(len(data)>>16)
+	binary.BigEndian.PutUint32(head[16:], i.tag)
+	binary.BigEndian.PutUint32(head[24:], i.cmdSN)
+	binary.BigEndian.PutUint32(head[28:], i.statSN+1)
+	if _, err := i.Write(append(append(head, data...), make([]byte, -len(data)&3)...)); err != nil {
+		return nil, nil, err
+	}
+	answer = make([]byte, 48)
+	if _, err := io.ReadFull(i, answer); err != nil {
+		return nil, nil, err
+	}
+	n := int(answer[5])<<16 | int(answer[6])<<8 | int(answer[7])
+	got = make([]byte, (n+3)&^3)
+	_, err = io.ReadFull(i, got)
+	i.statSN = binary.BigEndian.Uint32(answer[24:])
+	return answer, got[:n], err
+}
+
+// command sends a SCSI command (section 11.3) that reads length bytes or writes data.
+func (i *initiator) command(cdb []byte, data []byte, length int) (status byte, got []byte, err error) {
+	head := make([]byte, 48)
+	head[0], head[1] = 0x01, 0x80
+	switch {
+	case data != nil:
+		head[1] |= 0x20
+		length = len(data)
+	case length > 0:
+		head[1] |= 0x40
+	}
+	binary.BigEndian.PutUint32(head[20:], uint32(length))
+	copy(head[32:], cdb)
+	answer, got, err := i.ask(head, data)
+	i.cmdSN++
+	if err == nil && answer[0] != 0x21 && answer[0] != 0x25 {
+		err = fmt.Errorf("command %x: got %x", cdb, answer)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	if len(got) > 4 && answer[3] == 0x02 && got[4]&0x0F == 6 {
+		return i.command(cdb, data, length) // a unit attention, as after a change of the size
+	}
+	return answer[3], got, nil
+}
+
+// check writes a block of 4 KiB and reads it back.
+func (i *initiator) check(n int) error {
+	want := bytes.Repeat([]byte{byte(n), byte(n >> 8)}, 2048)
+	at := byte(n % 100 * 8)
+	if status, _, err := i.command([]byte{0x2A, 0, 0, 0, 0, at, 0, 0, 8, 0}, want, 0); err != nil || status != 0 {
+		return cmp.Or(err, fmt.Errorf("write %d: status %#x", n, status))
+	}
+	status, got, err := i.command([]byte{0x28, 0, 0, 0, 0, at, 0, 0, 8, 0}, nil, 4096)
+	if err != nil || status != 0 || !bytes.Equal(got, want) {
+		return cmp.Or(err, fmt.Errorf("read %d: status %#x, %d bytes", n, status, len(got)))
+	}
+	return nil
+}
+
+// TestCoresComeAndGo: what an initiator reads and writes does not depend on core,
+// however often that is killed, nor on what it tells again.
+func TestCoresComeAndGo(t *testing.T) {
+	r := newDiskRig(t)
+	dir := t.TempDir()
+	d, stop := openDisk(t, "one", dir)
+	defer stop()
+	die := r.join(d)
+	r.await("joined", r.Up)
+	if err := r.set.Set("volumes", `[{"name":"a","size":1048576}]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.PutTarget(t.Context(), TargetOf("a"), testOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.set.Set("iscsi.enabled", "true"); err != nil {
+		t.Fatal(err)
+	}
+	r.await("it is exported", func() bool {
+		f := r.Served()
+		return r.State().Health.ISCSI != "" && len(f) == 1 && f[0].Failed == ""
+	})
+	i, err := login(r.State().Health.ISCSI, TargetName("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	r.await("the session is told", func() bool { return len(r.Sessions()) == 1 })
+	first := r.Sessions()[0]
+	if first.Target != TargetName("a") || len(first.Volumes) != 1 || first.Volumes[0] != "a" {
+		t.Errorf("got the session %+v", first)
+	}
+	if err := r.Revert(t.Context(), "a", "a1", testOrigin()); err == nil || !strings.Contains(err.Error(), "iqn.2026-01.com.example:test") {
+		t.Errorf("revert under an initiator: got %v, want who is logged in", err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	var io sync.WaitGroup
+	done := 0
+	io.Go(func() {
+		for ; ctx.Err() == nil; done++ {
+			if err := i.check(done); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for range 20 {
+		die()
+		r.await("core is gone", func() bool { return !r.Up() })
+		die = r.join(d)
+		r.await("the next core", r.Up)
+		if s := r.Sessions(); len(s) != 1 || !s[0].Since.Equal(first.Since) {
+			t.Fatalf("got the sessions %+v, want %+v", s, first)
+		}
+	}
+	if err := r.Resize(t.Context(), "a", 2<<20, testOrigin()); err != nil {
+		t.Error(err)
+	}
+	end()
+	io.Wait()
+	if done < 20 {
+		t.Errorf("got %d blocks written and read, want more", done)
+	}
+	// The disk process is killed: what follows knows what to export, without core.
+	die()
+	i.Close()
+	stop()
+	again, stop := openDisk(t, "two", dir)
+	defer stop()
+	r.await("it listens without a core", func() bool { return again.iscsi.address() != "" })
+	if i, err = login(again.iscsi.address(), TargetName("a")); err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	if err := i.check(done); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTargetLeaves: a target that is taken away keeps its disk until its initiators
+// have left.
+func TestTargetLeaves(t *testing.T) {
+	r := newDiskRig(t)
+	d := r.start()
+	if _, err := r.Create(t.Context(), block.CreateRequest{Name: "a", Size: 1 << 20}, testOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.set.Set("iscsi.enabled", "true"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.PutTarget(t.Context(), TargetOf("a"), testOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	r.await("it listens", func() bool { return r.State().Health.ISCSI != "" })
+	i, err := login(r.State().Health.ISCSI, TargetName("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	r.await("the session is told", func() bool { return len(r.Sessions()) == 1 })
+	if err := r.DeleteTarget(t.Context(), TargetName("a"), testOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	d.iscsi.applying.Lock()
+	units := len(d.iscsi.units)
+	d.iscsi.applying.Unlock()
+	if units != 1 {
+		t.Errorf("got %d units right after, want the one that may still be written to", units)
+	}
+	i.Close()
+	r.await("the volume is free", func() bool { return r.Delete(t.Context(), "a", testOrigin()) == nil })
+}
