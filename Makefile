@@ -16,7 +16,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SIM   = qemu-system-x86 seabios ipxe-qemu ipmitool openssh-client curl
 BUILD = linux-source-6.12 gcc-aarch64-linux-gnu libc6-dev-arm64-cross gcc libc6-dev bc bison flex patch xz-utils rsync device-tree-compiler
 BOARD = qemu-system-arm
-TEST  = freeipmi-tools openipmi python3-sushy redfishtool shellcheck dosfstools e2fsprogs mtools dnsmasq-base iproute2 snmptrapd
+TEST  = freeipmi-tools openipmi python3-sushy redfishtool shellcheck dosfstools e2fsprogs mtools dnsmasq-base iproute2 snmptrapd \
+	open-iscsi libiscsi-bin tgt fio sg3-utils qemu-utils qemu-block-extra nbdkit
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 # What takes long to build is kept here, for all users of make.
@@ -92,7 +93,7 @@ bench: deps build ## measure, side by side with the peers
 	$(GO) test -count=1 -tags bench -run '^$$' -bench . -benchtime 3s ./test/...
 
 soak: deps build ## kill -9 the board's software SOAK times while it writes
-	SOAK=$(SOAK) $(GO) test -count=1 -tags e2e -timeout 2h -run 'TestKill$$|TestKillWhileSwitching' ./test
+	SOAK=$(SOAK) $(GO) test -count=1 -tags e2e -timeout 2h -run '^TestKill' ./test ./block/cow
 
 clean: ## remove what was built, and the simulated board's state
 	rm -rf bin build

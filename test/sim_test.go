@@ -63,6 +63,7 @@ type sim struct {
 	Redfish      string `json:"redfish"`
 	SSH          string `json:"ssh"`
 	IPMI         string `json:"ipmi"`
+	ISCSI        string `json:"iscsi"`
 	User         string `json:"user"`
 	Password     string `json:"password"`
 	IPMIPassword string `json:"ipmi_password"`
@@ -100,7 +101,7 @@ func freeBase(tb testing.TB) int {
 		}
 		udp.Close()
 		free := true
-		for _, port := range []int{22, 443} {
+		for _, port := range []int{22, 443, 3260} {
 			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+port))
 			if err != nil {
 				free = false
