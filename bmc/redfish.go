@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 	"github.com/nitrino/nitrino/redfish/manager"
 	redfishmedia "github.com/nitrino/nitrino/redfish/media"
 	"github.com/nitrino/nitrino/redfish/resource"
+	"github.com/nitrino/nitrino/redfish/storage"
 	"github.com/nitrino/nitrino/redfish/system"
 	"github.com/nitrino/nitrino/redfish/task"
 	"github.com/nitrino/nitrino/redfish/telemetry"
@@ -114,10 +116,14 @@ func (w web) start(group *supervise.Group) (http.Handler, error) {
 	if updates != nil {
 		chapters = append(chapters, updates)
 	}
+	disks := w.disks(tasks)
+	if disks != nil {
+		chapters = append(chapters, disks)
+	}
 	own := w.manager(drives != nil, updates != nil, group)
 	chapters, background["redfish-manager"] = append(chapters, own), own.Run
 	rf, err := redfish.New(redfish.Options{Host: h, Auth: b.Users, Log: b.log, Product: product, Version: b.opt.Version,
-		System: w.system(drives != nil), Chapters: chapters, Changed: events.Changed})
+		System: w.system(drives != nil, disks != nil), Chapters: chapters, Changed: events.Changed})
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +141,9 @@ func (w web) start(group *supervise.Group) (http.Handler, error) {
 	if drives != nil {
 		mux.Handle(media.LibraryPath, drives.Files(rf.User))
 	}
+	if disks != nil {
+		mux.Handle(storage.VolumesPath, disks.Files(rf.User))
+	}
 	mux.Handle("GET /{$}", http.RedirectHandler(resource.RootURI, http.StatusFound))
 	return mux, nil
 }
@@ -149,8 +158,8 @@ func (w web) serviceOf(s manager.Service) (on bool, port int) {
 }
 
 // system is the chapter of the host.
-func (w web) system(drives bool) *system.System {
-	o := system.Options{Host: w.host, Log: w.b.log, Hardware: w.host.Hardware, Chassis: true, Manager: true, LogServices: true, VirtualMedia: drives}
+func (w web) system(drives, disks bool) *system.System {
+	o := system.Options{Host: w.host, Log: w.b.log, Hardware: w.host.Hardware, Chassis: true, Manager: true, LogServices: true, VirtualMedia: drives, Storage: disks}
 	if w.host.Console != nil {
 		o.SerialConsole = func() system.SerialConsole {
 			c := system.SerialConsole{MaxSessions: w.b.channel.settings().SSH.MaxSessions}
@@ -253,4 +262,35 @@ func (w web) updates(tasks *task.Service) (*redfishupdate.Service, error) {
 		return nil, nil
 	}
 	return redfishupdate.New(redfishupdate.Options{Bundles: staging, Tasks: tasks, Store: w.b.db, Log: w.b.log, Version: w.b.opt.Version, MaxSize: update.MaxSize, Manager: true})
+}
+
+// disks is the chapter of the volumes; nil: there is no disk process.
+func (w web) disks(tasks *task.Service) *storage.Service {
+	if w.run.Disk == nil {
+		return nil
+	}
+	d := w.b.Disks
+	return storage.New(storage.Options{
+		Disks: d, Tasks: tasks, Log: w.b.log, Later: []error{ErrDisk, errBusy}, Version: w.b.opt.Version,
+		ISCSI: func() (on bool, port int) {
+			on = w.b.Settings.Get().ISCSI.Enabled
+			_, text, err := net.SplitHostPort(d.State().Health.ISCSI)
+			if err != nil {
+				return on, 0 // it does not listen yet
+			}
+			at, err := strconv.Atoi(text)
+			if err != nil {
+				return on, 0
+			}
+			return on, at
+		},
+		TargetFailed: func(name string) string {
+			for _, t := range d.Served() {
+				if t.Name == name {
+					return t.Failed
+				}
+			}
+			return ""
+		},
+	})
 }

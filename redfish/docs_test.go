@@ -31,6 +31,7 @@ import (
 	"github.com/nitrino/nitrino/redfish/registry"
 	"github.com/nitrino/nitrino/redfish/resource"
 	"github.com/nitrino/nitrino/redfish/session"
+	"github.com/nitrino/nitrino/redfish/storage"
 	"github.com/nitrino/nitrino/redfish/system"
 	"github.com/nitrino/nitrino/redfish/task"
 	"github.com/nitrino/nitrino/redfish/telemetry"
@@ -92,6 +93,7 @@ func documentedRoutes(t *testing.T, parts func(*host.Parts), drives ...media.Dri
 	add(manager.New(manager.Options{Log: log}), nil)
 	updates, err := update.New(update.Options{Tasks: tasks, Store: db, Log: log})
 	add(updates, err)
+	add(storage.New(storage.Options{Log: log}), nil)
 	if sensors := h.Sensors.List(); len(sensors) > 0 {
 		add(telemetry.New(telemetry.Options{Sensors: sensors, Store: db, Log: log, Sensor: box.SensorURI}), nil)
 	}

@@ -52,6 +52,7 @@ type chapterLinks struct {
 	EventService       *resource.Link `json:"EventService,omitempty"`
 	Tasks              *resource.Link `json:"Tasks,omitempty"`
 	UpdateService      *resource.Link `json:"UpdateService,omitempty"`
+	Fabrics            *resource.Link `json:"Fabrics,omitempty"`
 	TelemetryService   *resource.Link `json:"TelemetryService,omitempty"`
 	Registries         *resource.Link `json:"Registries,omitempty"`
 	JSONSchemas        *resource.Link `json:"JsonSchemas,omitempty"`
@@ -148,6 +149,7 @@ func root(o Options, routes []resource.Route) ([]resource.Route, error) {
 		{"EventService", resource.EventServiceURI, &r.EventService},
 		{"Tasks", resource.TaskServiceURI, &r.Tasks},
 		{"UpdateService", resource.UpdateServiceURI, &r.UpdateService},
+		{"Fabrics", resource.FabricsURI, &r.Fabrics},
 		{"TelemetryService", resource.TelemetryServiceURI, &r.TelemetryService},
 		{"Registries", resource.RegistriesURI, &r.Registries},
 		{"JsonSchemas", resource.JSONSchemasURI, &r.JSONSchemas},
@@ -187,7 +189,7 @@ func metadataXML(types []string) []byte {
 	for _, t := range types {
 		schema := t[:strings.LastIndexByte(t, '.')]
 		name, _, versioned := strings.Cut(schema, ".")
-		fmt.Fprintf(&b, "  <edmx:Reference Uri=\"http://redfish.dmtf.org/schemas/v1/%s_v1.xml\">\n    <edmx:Include Namespace=%q/>\n", name, name)
+		fmt.Fprintf(&b, "  <edmx:Reference Uri=\"%s%s_v1.xml\">\n    <edmx:Include Namespace=%q/>\n", resource.SchemaFolder(name), name, name)
 		if versioned {
 			fmt.Fprintf(&b, "    <edmx:Include Namespace=%q/>\n", schema)
 		}

@@ -71,15 +71,15 @@ func Kinds() []Kind {
 		{Kind: kindEvent, Text: "the event as the console sent it"},
 	}
 	for _, kind := range [...]string{
-		"board.unknown", "boot.record", "card.damaged", "disk.down", "events.damaged", "events.lost", "gpio.missing", "key.damaged",
+		"board.unknown", "boot.record", "card.damaged", "disk.down", "events.damaged", "events.lost", "gpio.missing", "iscsi.failed", "iscsi.panic", "key.damaged",
 		"login.failed", "perm.damaged", "perm.failed", "perm.full", "perm.missing", "power.limit-record", "power.record",
 		"process.exited", "process.failed", "sensor.record", "service.failing", "service.stuck", "settings.bad", "settings.not-applied",
-		"slot.fallback", "slot.refused", "slot.unknown", "state.damaged", "volumes.failed", "watchdog.missing", "wire.failed",
+		"slot.fallback", "slot.refused", "slot.unknown", "state.damaged", "volume.failed", "volume.unreachable", "volumes.failed", "watchdog.missing", "wire.failed",
 	} {
 		list = append(list, Kind{Kind: kind, Number: sdr.NumberHealth, Offset: 0x01, Text: "controller access degraded"})
 	}
 	for _, kind := range [...]string{
-		"perm.restored", "perm.space", "process.restarted", "service.running", "volumes.restored", "wire.restored",
+		"iscsi.restored", "perm.restored", "perm.space", "process.restarted", "service.running", "volume.reachable", "volumes.restored", "wire.restored",
 	} {
 		list = append(list, Kind{Kind: kind, Number: sdr.NumberHealth, Offset: 0x01, Deassert: deassert, Text: "controller access degraded: over"})
 	}

@@ -80,5 +80,5 @@ func DescribedBy(odataType string) string {
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
 		name = name[:i]
 	}
-	return "<http://redfish.dmtf.org/schemas/v1/" + name + ".json>; rel=describedby"
+	return "<" + resource.SchemaFolder(name) + name + ".json>; rel=describedby"
 }

@@ -51,8 +51,12 @@ func standard() []mapping {
 		{"ChassisCollection", "", login, components, components, components, components},
 		{"ComputerSystem", "", login, components, components, components, components},
 		{"ComputerSystemCollection", "", login, components, components, components, components},
+		{"Connection", "", login, components, components, components, components},
+		{"ConnectionCollection", "", login, components, components, components, components},
 		{"Control", "", login, manager, manager, manager, manager},
 		{"ControlCollection", "", login, manager, manager, manager, manager},
+		{"Endpoint", "", login, components, components, components, components},
+		{"EndpointCollection", "", login, components, components, components, components},
 		{"EnvironmentMetrics", "", login, manager, manager, manager, manager},
 		{"EthernetInterface", "", login, components, components, components, components},
 		{"EthernetInterface", "Manager", login, manager, manager, manager, manager},
@@ -61,6 +65,8 @@ func standard() []mapping {
 		{"EventDestination", "", login, manager | self, manager | self, manager | self, manager | self},
 		{"EventDestinationCollection", "", login, manager | components, manager | components, manager | components, manager | components},
 		{"EventService", "", login, manager, manager, manager, manager},
+		{"Fabric", "", login, components, components, components, components},
+		{"FabricCollection", "", login, components, components, components, components},
 		{"Fan", "", login, manager, manager, manager, manager},
 		{"FanCollection", "", login, manager, manager, manager, manager},
 		{"JsonSchemaFile", "", login, manager, manager, manager, manager},
@@ -113,6 +119,10 @@ func standard() []mapping {
 		{"SessionService", "", login, manager, manager, manager, manager},
 		{"SoftwareInventory", "", login, components, components, components, components},
 		{"SoftwareInventoryCollection", "", login, components, components, components, components},
+		{"Storage", "", login, components, components, components, components},
+		{"StorageCollection", "", login, components, components, components, components},
+		{"StorageController", "", login, components, components, components, components},
+		{"StorageControllerCollection", "", login, components, components, components, components},
 		{"Task", "", login, manager, manager, manager, manager},
 		{"TaskCollection", "", login, manager, manager, manager, manager},
 		{"TaskService", "", login, manager, manager, manager, manager},
@@ -125,5 +135,17 @@ func standard() []mapping {
 		{"UpdateService", "", login, components, components, components, components},
 		{"VirtualMedia", "", login, manager, manager, manager, manager},
 		{"VirtualMediaCollection", "", login, manager, manager, manager, manager},
+		{"Volume", "", login, components, components, components, components},
+		{"VolumeCollection", "", login, components, components, components, components},
+	}
+}
+
+// swordfish is what that registry does not have: resources of SNIA's Swordfish,
+// which are as all others of storage.
+func swordfish() []mapping {
+	const login, components = resource.Login, resource.ConfigureComponents
+	return []mapping{
+		{"StoragePool", "", login, components, components, components, components},
+		{"StoragePoolCollection", "", login, components, components, components, components},
 	}
 }

@@ -86,7 +86,7 @@ func mappingOf(r resource.Route) (mapping, error) {
 		return mapping{}, nil
 	}
 	for _, under := range []string{r.Under, ""} {
-		for _, m := range standard() {
+		for _, m := range append(standard(), swordfish()...) {
 			if m.entity == r.Entity() && m.under == under {
 				return m, nil
 			}

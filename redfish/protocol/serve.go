@@ -122,6 +122,9 @@ func (s *Service) answer(w http.ResponseWriter, rt resource.Route, q *resource.R
 // than the server lets an answer take.
 func (s *Service) takeUpload(w http.ResponseWriter, rt resource.Route, q *resource.Request) {
 	conn := http.NewResponseController(w)
+	// The server looks at its own request's body to know whether a client still waits
+	// for leave to send it.
+	q.Request = q.WithContext(q.Context())
 	q.Request.Body = PacedBody(q.Request.Body, conn)
 	a := s.run(rt, rt.Handler(q.Method), q)
 	if err := deadline(conn.SetWriteDeadline, idle); err != nil {

@@ -125,7 +125,11 @@ func (r *Rig) check(c Call, a Answer) (problems []string) {
 		return problems
 	}
 	schema := strings.TrimPrefix(odataType[:strings.LastIndexByte(odataType, '.')], "#")
-	if got, want := a.Header.Get("Link"), "<http://redfish.dmtf.org/schemas/v1/"+schema+".json>; rel=describedby"; got != want {
+	folder := "schemas/v1/"
+	if strings.HasPrefix(schema, "Volume") || strings.HasPrefix(schema, "StoragePool") { // SNIA's
+		folder = "schemas/swordfish/v1/"
+	}
+	if got, want := a.Header.Get("Link"), "<http://redfish.dmtf.org/"+folder+schema+".json>; rel=describedby"; got != want {
 		bad("Link: got %q, want %q", got, want)
 	}
 	if got, want := a.JSON["@odata.etag"], a.Header.Get("ETag"); got != want && !(shaped && want == "") || !shaped && (len(want) < 3 || want[0] != '"') {

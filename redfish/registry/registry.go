@@ -225,6 +225,6 @@ func (r *Registry) getSchema(q *resource.Request) *resource.Reply {
 		OData:     resource.NewOData(resource.JSONSchemasURI+"/"+id, schemaType, id+" Schema File"),
 		Languages: []string{"en"},
 		Schema:    "#" + r.types[i],
-		Location:  []location{{Language: "en", PublicationURI: published + "schemas/v1/" + id + ".json"}},
+		Location:  []location{{Language: "en", PublicationURI: resource.SchemaFolder(id) + id + ".json"}},
 	})
 }

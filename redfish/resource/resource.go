@@ -43,6 +43,17 @@ type Settled interface {
 	Settled() Typed
 }
 
+// SchemaFolder is where the schema of that name is published, with a slash at the
+// end. Those of storage that are SNIA's (Swordfish) have a folder of their own.
+func SchemaFolder(name string) string {
+	name, _, _ = strings.Cut(name, ".")
+	switch strings.TrimSuffix(name, "Collection") {
+	case "Volume", "StoragePool":
+		return "http://redfish.dmtf.org/schemas/swordfish/v1/"
+	}
+	return "http://redfish.dmtf.org/schemas/v1/"
+}
+
 // A Link refers to another resource (schema odata-v4, idRef).
 type Link struct {
 	ODataID string `json:"@odata.id"`
@@ -108,6 +119,12 @@ func Disabled() Status { return Status{State: new("Disabled"), Health: "OK"} }
 // allowable values to tell.
 type Action struct {
 	Target string `json:"target"`
+}
+
+// An Identifier is Resource.Identifier.
+type Identifier struct {
+	DurableName       string `json:"DurableName"`
+	DurableNameFormat string `json:"DurableNameFormat"`
 }
 
 // UUID writes a UUID as RFC 9562 section 4 has it.

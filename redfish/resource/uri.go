@@ -10,6 +10,7 @@ const (
 	SystemURI             = SystemsURI + "/system"
 	SystemLogServicesURI  = SystemURI + "/LogServices"
 	SystemVirtualMediaURI = SystemURI + "/VirtualMedia"
+	SystemStorageURI      = SystemURI + "/Storage"
 
 	ChassisCollectionURI = rootURI + "/Chassis"
 	ChassisURI           = ChassisCollectionURI + "/chassis"
@@ -25,6 +26,7 @@ const (
 	EthernetInterfacesURI  = ManagerURI + "/EthernetInterfaces"
 	CertificatesURI        = NetworkProtocolURI + "/HTTPS/Certificates"
 
+	FabricsURI            = rootURI + "/Fabrics"
 	SessionServiceURI     = rootURI + "/SessionService"
 	SessionsURI           = SessionServiceURI + "/Sessions"
 	AccountServiceURI     = rootURI + "/AccountService"

@@ -24,9 +24,9 @@ type Options struct {
 	// likewise; nil: there is none.
 	SerialConsole    func() SerialConsole
 	GraphicalConsole func() GraphicalConsole
-	// Chassis, Manager, LogServices and VirtualMedia: these resources are there,
+	// Chassis, Manager, LogServices, VirtualMedia and Storage: these resources are there,
 	// with the URIs that package resource has for them.
-	Chassis, Manager, LogServices, VirtualMedia bool
+	Chassis, Manager, LogServices, VirtualMedia, Storage bool
 }
 
 // System is the chapter.
@@ -89,6 +89,7 @@ type computerSystem struct {
 	GraphicalConsole  *graphicalConsole `json:"GraphicalConsole,omitempty"`
 	LogServices       *resource.Link    `json:"LogServices,omitempty"`
 	VirtualMedia      *resource.Link    `json:"VirtualMedia,omitempty"`
+	Storage           *resource.Link    `json:"Storage,omitempty"`
 	Links             systemLinks       `json:"Links"`
 	Actions           *systemActions    `json:"Actions,omitempty"`
 }
@@ -164,6 +165,9 @@ func (s *System) getSystem(*resource.Request) *resource.Reply {
 	}
 	if s.VirtualMedia {
 		r.VirtualMedia = &resource.Link{ODataID: resource.SystemVirtualMediaURI}
+	}
+	if s.Storage {
+		r.Storage = &resource.Link{ODataID: resource.SystemStorageURI}
 	}
 	if s.Chassis {
 		r.Links.Chassis = resource.Links(resource.ChassisURI)

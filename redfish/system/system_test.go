@@ -55,7 +55,7 @@ func TestFullSystem(t *testing.T) {
 	}
 	r.system = New(Options{Host: r.host.Host, Log: log,
 		Hardware: &host.Hardware{Manufacturer: "QEMU", Model: "pc", Serial: "42", ProcessorModel: "Fast", ProcessorCount: 2, CoreCount: 8, ThreadCount: 16, MemoryBytes: 3 << 29, BIOSVersion: "1.2"},
-		Chassis:  true, Manager: true, LogServices: true, VirtualMedia: true,
+		Chassis:  true, Manager: true, LogServices: true, VirtualMedia: true, Storage: true,
 		SerialConsole: func() SerialConsole { return console },
 		GraphicalConsole: func() GraphicalConsole {
 			return GraphicalConsole{Enabled: true, Port: 5900, MaxSessions: 4, Types: []string{"KVMIP"}}
@@ -88,6 +88,7 @@ func TestFullSystem(t *testing.T) {
 		"Links":                  "map[Chassis:[map[@odata.id:/redfish/v1/Chassis/chassis]] ManagedBy:[map[@odata.id:/redfish/v1/Managers/bmc]]]",
 		"LogServices/@odata.id":  resource.SystemLogServicesURI,
 		"VirtualMedia/@odata.id": resource.SystemVirtualMediaURI,
+		"Storage/@odata.id":      resource.SystemStorageURI,
 		"SerialConsole/SSH":      "map[ConsoleEntryCommand:console HotKeySequenceDisplay:Press Enter, then ~ and . Port:22 ServiceEnabled:true SharedWithManagerCLI:true]",
 		"SerialConsole/IPMI":     "map[Port:623 ServiceEnabled:false]", "SerialConsole/MaxConcurrentSessions": "5",
 		"GraphicalConsole":  "map[ConnectTypesSupported:[KVMIP] MaxConcurrentSessions:4 Port:5900 ServiceEnabled:true]",
@@ -154,7 +155,7 @@ func TestBareSystem(t *testing.T) {
 	r := newRig(t, redfishtest.HostOptions{Bare: true})
 	a := r.Want(redfishtest.Call{Method: "GET", URI: resource.SystemURI, User: "reader"}, 200)
 	for _, name := range []string{"PowerRestorePolicy", "LocationIndicatorActive", "IndicatorLED", "Boot", "Manufacturer", "Model", "SerialNumber", "ProcessorSummary", "BiosVersion",
-		"LastResetTime", "SerialConsole", "GraphicalConsole", "LogServices", "VirtualMedia"} {
+		"LastResetTime", "SerialConsole", "GraphicalConsole", "LogServices", "VirtualMedia", "Storage"} {
 		if _, there := a.JSON[name]; there {
 			t.Errorf("%s is shown", name)
 		}
