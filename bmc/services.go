@@ -104,8 +104,12 @@ func (b *BMC) services(w web, group *supervise.Group) ([]*service, error) {
 			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, "" }),
 			at:   func(a *Addresses, at string) { a.SSH = at },
 			listen: func(Settings) (func(context.Context) error, string, error) {
+				var disks console.Disks // nil: there is no disk process
+				if r.Disk != nil {
+					disks = b.Disks
+				}
 				srv, err := console.New(console.Options{
-					Host: h, Auth: b.Users, Settings: b.changer(), HostKey: k.ssh, Version: b.opt.Version, Log: b.log,
+					Host: h, Auth: b.Users, Settings: b.changer(), Disks: disks, HostKey: k.ssh, Version: b.opt.Version, Log: b.log,
 					Config: func() console.Config {
 						s := b.Settings.Get()
 						return console.Config{HostName: s.HostName, MaxSessions: s.SSH.MaxSessions, IdleTimeout: s.SSH.IdleTimeout}

@@ -90,12 +90,13 @@ func (r *row) usage() string {
 
 // table is every command. What it says of wires never changes.
 func (s *Server) table() []row {
-	return slices.Concat(s.powerRows(), s.consoleRows(), s.hostRows(), s.userRows(), s.settingsRows(), []row{
-		{name: "whoami", always: true, role: auth.ReadOnly, does: "show who you are logged in as", run: whoami},
-		{name: "version", role: auth.ReadOnly, does: "show the board's software version", run: version},
-		{name: "help", always: true, args: "[COMMAND]", role: auth.ReadOnly, does: "show the commands, or how to use one", run: help},
-		{name: "exit", always: true, role: auth.ReadOnly, does: "leave (so does Ctrl-D)", run: exit},
-	})
+	return slices.Concat(s.powerRows(), s.consoleRows(), s.hostRows(), s.volumeRows(), s.targetRows(), s.userRows(),
+		s.settingsRows(), []row{
+			{name: "whoami", always: true, role: auth.ReadOnly, does: "show who you are logged in as", run: whoami},
+			{name: "version", role: auth.ReadOnly, does: "show the board's software version", run: version},
+			{name: "help", always: true, args: "[COMMAND]", role: auth.ReadOnly, does: "show the commands, or how to use one", run: help},
+			{name: "exit", always: true, role: auth.ReadOnly, does: "leave (so does Ctrl-D)", run: exit},
+		})
 }
 
 // find looks up the command that words begin with; the rest are its arguments.

@@ -78,6 +78,8 @@ type Options struct {
 	Auth Users
 	// Settings may be nil: the settings commands are then absent.
 	Settings Settings
+	// Disks may be nil: the volume and target commands are then absent.
+	Disks Disks
 	// HostKey is an ed25519 key.
 	HostKey gossh.Signer
 	// Version is what the version command shows.

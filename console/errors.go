@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/volume"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/settings"
 )
@@ -49,6 +51,12 @@ func exitCode(err error) int {
 		{host.ErrInvalid, badUsage},
 		{auth.ErrInvalid, badUsage},
 		{settings.ErrUnknownPath, badUsage},
+		{volume.ErrInUse, busy},
+		{volume.ErrStandsOn, busy},
+		{volume.ErrName, badUsage},
+		{volume.ErrRequest, badUsage},
+		{volume.ErrShrink, badUsage},
+		{block.ErrGone, noAnswer},
 	} {
 		if errors.Is(err, m.err) {
 			return m.code

@@ -25,6 +25,7 @@ type session struct {
 	// These are set before the shell or the command starts.
 	tty     bool
 	started bool
+	exec    bool // it is one command, which has the input for itself
 
 	// term and keys are the terminal where there is one, else nil.
 	term *term.Terminal
@@ -97,7 +98,7 @@ func (s *session) request(r *gossh.Request) (ok bool, start func()) {
 		if s.started || r.Type == "exec" && gossh.Unmarshal(r.Payload, &m) != nil {
 			return false, nil
 		}
-		s.started = true
+		s.started, s.exec = true, r.Type == "exec"
 		return true, func() { s.serve(r.Type == "shell", m.Command) }
 	case "signal":
 		var m struct{ Name string }

@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -58,6 +60,7 @@ func TestBmcsim(t *testing.T) {
 		{"console", "fake", (*lab).consoleDay},
 		{"console with QEMU", "qemu", (*lab).consoleDay},
 		{"events", "fake", (*lab).eventDay},
+		{"volumes", "fake", (*lab).volumeDay},
 		{"users", "fake", (*lab).userDay},
 		{"settings", "fake", (*lab).settingDay},
 		{"certificate", "fake", (*lab).certificateDay},
@@ -393,6 +396,60 @@ func (l *lab) eventDay(t *testing.T) {
 		t.Errorf("a log that was cleared has %+v", all)
 	}
 	l.steps(step{line: "events follow -filter nonsense", code: exitFailed, err: "ilter"})
+}
+
+// volumeDay makes volumes of files, a pipe and a URL, and shows them to hosts.
+func (l *lab) volumeDay(t *testing.T) {
+	data := make([]byte, 3<<20)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	file, back := l.write(t, "golden.img", data), filepath.Join(l.dir, "back.img")
+	digest := fmt.Sprintf("%x", sha256.Sum256(data))
+	web := httptest.NewServer(http.FileServer(http.Dir(l.dir)))
+	defer web.Close()
+	l.steps(
+		step{line: "volume import golden " + file + " -sha256 " + digest, out: "golden is made"},
+		step{line: "volume import golden " + file, code: exitFailed, err: "already exists"},
+		step{line: "volume import bad " + file + " -sha256 " + strings.Repeat("0", 64), code: exitFailed, err: "unusable"},
+		step{line: "volume import web " + web.URL + "/golden.img -disk", out: "web is made"},
+		step{line: "volume import web2 " + web.URL + "/none", code: exitFailed, err: "404"},
+		step{line: "volume clone golden disk1", out: "disk1 is a clone of golden"},
+		step{line: "volume create disk2 64MiB -block 4096", out: "disk2 is made"},
+		step{line: "volume create disk3 1M -from golden", code: exitFailed},
+		step{line: "volume snapshot disk1 before", out: "before is a snapshot of disk1"},
+		step{line: "volume resize disk1 8M", out: "disk1 has 8MiB"},
+		step{line: "volume resize disk1 1M", code: exitFailed, err: "shrink"},
+		step{line: "volume revert disk1 before", out: "disk1 is what it was as before"},
+		step{line: "volume rename disk2 spare", out: "disk2 is called spare"},
+		step{line: "volume list", out: "spare   disk      64MiB"},
+		step{line: "volume show before -o json", out: `"snapshot_of": "disk1"`},
+		step{line: "volume verify golden", out: "golden is as it was at first"},
+		step{line: "volume export golden " + back, out: "golden is in"},
+		step{line: "volume export nothing " + back + " -f", code: exitFailed},
+	)
+	if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("what was exported is not what was imported: %v", err)
+	}
+	l.answers = string(data) // on the standard input
+	l.steps(step{line: "volume import piped -", out: "piped is made"}, step{line: "volume export piped -", out: string(data)})
+	l.answers = ""
+
+	l.env["BMCCTL_CHAP_SECRET"], l.env["BMCCTL_MUTUAL_CHAP_SECRET"] = "a-secret-of-mine", "another-of-yours"
+	l.steps(
+		step{line: "target add disk1 -chap me -mutual you -initiators iqn.2026-01.com.example:host", out: "iqn.2026-01.io.nitrino:disk1 shows disk1"},
+		step{line: "target list", out: "mutual"},
+		step{line: "target lun disk1 7 golden -cd", out: "LUN 7"},
+		step{line: "target show disk1", out: "0=disk1, 7=golden (cd)"},
+		step{line: "volume delete golden", code: exitBusy, err: "shows it"},
+		step{line: "target lun disk1 7 none", out: "has no LUN 7"},
+		step{line: "target set disk1 -chap none -initiators any -alias first", out: "is changed"},
+		step{line: "target show disk1 -o json", out: `"alias": "first"`},
+		step{line: "target sessions -o json", out: "[]"},
+		step{line: "target remove disk1", out: "is removed"},
+		step{line: "volume delete disk1", out: "disk1 is deleted"},
+		step{line: "volume delete disk1", code: exitFailed, err: "there is no volume"},
+	)
 }
 
 func (l *lab) userDay(t *testing.T) {

@@ -22,6 +22,8 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// Who interrupts twice does not want to be asked, or waited for.
+	context.AfterFunc(ctx, stop)
 	// A closed pipe is an error of writing, so that the session is ended all the same.
 	signal.Ignore(syscall.SIGPIPE)
 	p := &program{

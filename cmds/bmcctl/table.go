@@ -36,7 +36,7 @@ func plain(c call) func(*flag.FlagSet) call {
 // table lists the commands.
 func table() []command {
 	return slices.Concat(profileCommands(), infoCommands(), powerCommands(), bootCommands(), consoleCommands(),
-		mediaCommands(), eventCommands(), updateCommands(), userCommands(), settingCommands(), certificateCommands(),
+		mediaCommands(), volumeCommands(), targetCommands(), eventCommands(), updateCommands(), userCommands(), settingCommands(), certificateCommands(),
 		sessionCommands(), resetCommands(), rawCommands(), completionCommands())
 }
 

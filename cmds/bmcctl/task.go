@@ -43,7 +43,7 @@ func (c *client) settle(ctx context.Context, p *program, a *answer, what string)
 }
 
 // follow shows a task until it has ended, with its messages as they come. With
-// ctx the following ends, not the task.
+// ctx the following ends, not the task, which is returned with the error then.
 func (c *client) follow(ctx context.Context, p *program, a *answer, what string) (*task, error) {
 	var t task
 	// The body may be the task; else the header leads to a monitor, which answers
@@ -66,13 +66,14 @@ func (c *client) follow(ctx context.Context, p *program, a *answer, what string)
 			return &task{ID: t.ID, TaskState: "Completed", TaskStatus: "OK"}, nil
 		case err == nil:
 			t = *next
+		case ctx.Err() != nil: // so it was not read
 		case !passing(err):
 			meter.Done(err)
 			return nil, fmt.Errorf("following %s: %w", what, err)
 		}
 		for ; told < len(t.Messages); told++ {
-			if m := t.Messages[told].short(); m.Message != "" && p.global.output != "json" {
-				p.note("%s", clean(m.Message))
+			if text, _, _ := strings.Cut(t.Messages[told].short().lines(), "\n"); text != "" && p.global.output != "json" {
+				p.note("%s", clean(text))
 			}
 		}
 		if t.PercentComplete != nil {
@@ -86,7 +87,7 @@ func (c *client) follow(ctx context.Context, p *program, a *answer, what string)
 		if err := sleep(ctx, c.poll); err != nil {
 			meter.Done(err)
 			p.note("task %s goes on at the service", t.ID)
-			return nil, err
+			return &t, err
 		}
 	}
 }
@@ -114,8 +115,9 @@ func (t task) failed(what string) error {
 	for _, m := range t.Messages {
 		short := m.short()
 		if short.Message != "" && short.Severity != "OK" {
-			text += "\n" + clean(short.Message)
-			if short.Resolution != "" && !strings.HasPrefix(strings.ToLower(short.Resolution), "none") {
+			first, _, _ := strings.Cut(short.lines(), "\n")
+			text += "\n" + clean(first)
+			if first != short.Resolution && short.Resolution != "" && !strings.HasPrefix(strings.ToLower(short.Resolution), "none") {
 				text += "\n  " + clean(short.Resolution)
 			}
 		}

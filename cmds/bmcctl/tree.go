@@ -17,7 +17,7 @@ type root struct {
 	Product, Vendor, RedfishVersion, UUID        string
 	Systems, Chassis, Managers                   link
 	AccountService, SessionService, EventService link
-	UpdateService, CertificateService            link
+	UpdateService, CertificateService, Fabrics   link
 	Links                                        struct{ Sessions link }
 }
 
@@ -44,6 +44,7 @@ type system struct {
 	Boot                      boot
 	SerialConsole             redfish.HostSerialConsole
 	LogServices, VirtualMedia link
+	Storage                   link
 	Links                     struct{ ManagedBy []link }
 	Actions                   struct {
 		Reset resetAction `json:"#ComputerSystem.Reset"`

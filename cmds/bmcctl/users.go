@@ -121,22 +121,31 @@ func listUsers(ctx context.Context, p *program, _ []string) error {
 	})
 }
 
-// newPassword takes it from a file, the environment, or asks twice.
+// newPassword takes a user's from a file, the environment, or asks twice.
 func (p *program) newPassword(file, name string) (string, error) {
-	if file != "" {
-		data, err := os.ReadFile(file)
+	return p.newSecret(newSecret{"new password of " + name, file, "-new-password-file", "BMCCTL_NEW_PASSWORD"})
+}
+
+// A newSecret is one that is to be set, and where it may come from: the first line of
+// a file, which a flag names, or a variable of the environment.
+type newSecret struct{ what, file, flag, variable string }
+
+// newSecret takes it from there, or asks twice.
+func (p *program) newSecret(s newSecret) (string, error) {
+	if s.file != "" {
+		data, err := os.ReadFile(s.file)
 		if err != nil {
-			return "", fmt.Errorf("reading the new password: %w", err)
+			return "", fmt.Errorf("reading the %s: %w", s.what, err)
 		}
 		line, _, _ := strings.Cut(string(data), "\n")
 		return strings.TrimSuffix(line, "\r"), nil
 	}
-	if text := p.getenv("BMCCTL_NEW_PASSWORD"); text != "" {
+	if text := p.getenv(s.variable); text != "" {
 		return text, nil
 	}
-	first, err := p.secret("New password of " + name + ": ")
+	first, err := p.secret(upper(s.what) + ": ")
 	if errors.Is(err, errNoTerminal) {
-		return "", usagef("no new password: want -new-password-file FILE, the variable BMCCTL_NEW_PASSWORD, or a terminal to ask at")
+		return "", usagef("no %s: want %s FILE, the variable %s, or a terminal to ask at", s.what, s.flag, s.variable)
 	}
 	if err != nil {
 		return "", err

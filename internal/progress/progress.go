@@ -1,5 +1,6 @@
 // Package progress shows on a terminal, or in a log, how a long step gets on:
-// what it is, how far, how long it has run, and about how long it still takes.
+// what it is, how far, how long it has run, how fast, and about how long it still
+// takes.
 package progress
 
 import (
@@ -152,6 +153,9 @@ func (m *Meter) line(ran time.Duration) string {
 		parts = append(parts, amount(m.done, m.unit))
 	}
 	parts = append(parts, span(ran))
+	if m.unit == "B" && m.done > 0 && ran >= settle {
+		parts = append(parts, amount(int64(float64(m.done)/ran.Seconds()), m.unit)+"/s")
+	}
 	if left := m.left(ran); left > 0 {
 		parts = append(parts, "about "+span(left)+" left")
 	}

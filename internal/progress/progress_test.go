@@ -74,7 +74,7 @@ func TestTerminal(t *testing.T) {
 		lines := []string{
 			"card: 0%, 0 B of 1.0 kB, 0.0s",
 			"card: 10%, 100 B of 1.0 kB, 1.0s",
-			"card: 10%, 101 B of 1.0 kB, 2.0s, about 17s left",
+			"card: 10%, 101 B of 1.0 kB, 2.0s, 50 B/s, about 17s left",
 			"card: done in 2.1s",
 		}
 		want := "\r" + lines[0] + "\r" + lines[1] + "\r" + lines[2] + "\r" + lines[3] +
@@ -94,11 +94,11 @@ func TestLine(t *testing.T) {
 		want        string
 	}{
 		{"nothing is known yet", 0, 0, "B", 0, "x: 0.0s"},
-		{"the end is unknown", 0, 2_500_000, "B", 12 * time.Second, "x: 2.5 MB, 12s"},
+		{"the end is unknown", 0, 2_500_000, "B", 12 * time.Second, "x: 2.5 MB, 12s, 208.3 kB/s"},
 		{"too early to guess", 100, 1, "objects", time.Second, "x: 1%, 1 of 100 objects, 1.0s"},
 		{"more than was expected", 100, 120, "objects", time.Minute, "x: 100%, 120 of 100 objects, 1m00s"},
 		{"long", 4, 1, "", 90 * time.Minute, "x: 25%, 1h30m, about 4h30m left"},
-		{"large", 3_000_000_000, 1_000_000_000, "B", 20 * time.Second, "x: 33%, 1.00 GB of 3.00 GB, 20s, about 40s left"},
+		{"large", 3_000_000_000, 1_000_000_000, "B", 20 * time.Second, "x: 33%, 1.00 GB of 3.00 GB, 20s, 50.0 MB/s, about 40s left"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := &Meter{what: "x", unit: tt.unit, total: tt.total, done: tt.done}
