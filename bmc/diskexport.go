@@ -30,6 +30,13 @@ const (
 	reservations = "reservations" // of a disk each, by its UUID
 )
 
+// applyLimit is how long a change waits for one before it, whose storage does not
+// answer; core asks again.
+const applyLimit = 10 * time.Second
+
+// errWaiting is for a change that does not count in all yet. It is also host.ErrBusy.
+var errWaiting error = &diskError{"what iSCSI exports is still being changed: storage does not answer", []error{errBusy, host.ErrBusy}}
+
 // portalGroup is the tag of the one group of portals that there is.
 const portalGroup = 1
 
@@ -57,17 +64,21 @@ type exports struct {
 	wake   chan struct{} // run is to look at whether to listen
 
 	// applying is held over changes of what is exported, which wait for storage.
-	applying sync.Mutex
+	applying chan struct{} // holds one then
 	units    map[unitKey]*exportedUnit
 	targets  map[string]*exportedTarget
 	// leaving are targets that are no more, as long as initiators are logged in: they
 	// have been asked to log out, and may have something to write before.
 	leaving []*exportedTarget
-	told    string // the targets that the server has, as JSON
+	open    map[string]bool // the targets that people were told to be anybody's
+
+	setting sync.Mutex // held while what is wanted is replaced and kept
 
 	mu      sync.Mutex
-	want    wantedExports
-	at      string // where it listens
+	want    *wantedExports       // replaced, never changed
+	configs []iscsi.TargetConfig // what the server has
+	told    string               // the targets that it has, as JSON; empty: not all that are wanted
+	at      string               // where it listens
 	fares   []ServedTarget
 	missing bool // a unit is not there
 	parting bool // some are leaving
@@ -115,7 +126,10 @@ func openExports(o exportsOptions) (*exports, error) {
 	if err := errors.Join(atomicfile.Clean(o.Dir), atomicfile.Clean(filepath.Join(o.Dir, reservations))); err != nil {
 		return nil, fmt.Errorf("leftovers of a crash: %w", err)
 	}
-	e := &exports{opt: o, wake: make(chan struct{}, 1), units: make(map[unitKey]*exportedUnit), targets: make(map[string]*exportedTarget)}
+	e := &exports{
+		opt: o, wake: make(chan struct{}, 1), units: make(map[unitKey]*exportedUnit), targets: make(map[string]*exportedTarget),
+		applying: make(chan struct{}, 1), open: make(map[string]bool), want: new(wantedExports),
+	}
 	e.server = iscsi.New(iscsi.Options{Log: o.Log, Report: func(severity host.Severity, kind, message string) {
 		o.Report(Event{Severity: severity, Kind: kind, Message: message})
 	}})
@@ -124,14 +138,14 @@ func openExports(o exportsOptions) (*exports, error) {
 		return e, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &e.want)
+		err = json.Unmarshal(text, e.want)
 	}
 	if err == nil && e.want.Version != wantedVersion {
 		err = fmt.Errorf("version %d is not known", e.want.Version)
 	}
 	if err != nil {
 		// Core tells them again.
-		e.want = wantedExports{}
+		e.want = new(wantedExports)
 		o.Report(Event{Severity: Warning, Kind: "iscsi.failed", Message: fmt.Sprintf("What iSCSI is to export cannot be read: %v.", err)})
 	}
 	e.apply()
@@ -139,14 +153,22 @@ func openExports(o exportsOptions) (*exports, error) {
 }
 
 // set exports other targets, or none; when it returns nil that is kept, and done.
+// What nobody may use any more is refused before anything that may take long: storage
+// that does not answer, or a card that is slow, holds up no revocation.
 func (e *exports) set(enabled bool, targets []block.Target) error {
-	want := wantedExports{wantedVersion, enabled, targets}
+	want := &wantedExports{wantedVersion, enabled, targets}
 	text, err := json.Marshal(want)
 	if err != nil {
 		return err
 	}
-	e.applying.Lock()
-	defer e.applying.Unlock()
+	e.setting.Lock()
+	e.mu.Lock()
+	e.want = want
+	e.restrict()
+	e.mu.Unlock()
+	if !enabled {
+		e.look()
+	}
 	path := filepath.Join(e.opt.Dir, exportsFile)
 	if old, rerr := os.ReadFile(path); rerr != nil || string(old) != string(text) {
 		// The secrets are in it.
@@ -154,31 +176,62 @@ func (e *exports) set(enabled bool, targets []block.Target) error {
 			err = fmt.Errorf("what iSCSI exports cannot be kept: %w", err)
 		}
 	}
-	e.mu.Lock()
-	e.want = want
-	e.mu.Unlock()
+	e.setting.Unlock()
+	select {
+	case e.applying <- struct{}{}:
+	case <-time.After(applyLimit):
+		e.look()
+		return errors.Join(err, errWaiting)
+	}
 	e.applyLocked()
+	<-e.applying
+	e.look() // only now: who comes finds all targets
+	return err
+}
+
+// look has run look at whether to listen.
+func (e *exports) look() {
 	select {
 	case e.wake <- struct{}{}:
 	default: // it is to look already
 	}
-	return err
+}
+
+// restrict leaves of what the server has only what is wanted, as it is wanted now;
+// apply adds the rest. The caller holds mu.
+func (e *exports) restrict() {
+	wanted := make(map[string]block.Target)
+	if e.want.Enabled {
+		for _, t := range e.want.Targets {
+			wanted[t.Name] = t
+		}
+	}
+	var rest []iscsi.TargetConfig
+	for _, c := range e.configs {
+		if t, ok := wanted[c.Name]; ok {
+			rest = append(rest, iscsi.TargetConfig{Target: t, SCSI: c.SCSI})
+		}
+	}
+	e.configs, e.told = rest, ""
+	e.server.SetTargets(rest)
 }
 
 // apply makes what is exported what is wanted, as far as the volumes are there.
 func (e *exports) apply() {
-	e.applying.Lock()
-	defer e.applying.Unlock()
+	e.applying <- struct{}{}
+	defer func() { <-e.applying }()
 	e.applyLocked()
 }
 
 func (e *exports) applyLocked() {
 	e.mu.Lock()
-	want := e.want
+	now := e.want
 	e.mu.Unlock()
+	want := *now
 	if !want.Enabled {
 		want.Targets = nil
 	}
+	e.tellOpen(want.Targets)
 	used := make(map[*scsi.Unit]bool)
 	fares := []ServedTarget{}
 	var configs []iscsi.TargetConfig
@@ -212,10 +265,13 @@ func (e *exports) applyLocked() {
 	for name, t := range targets {
 		t.show(units[name])
 	}
-	if text, err := json.Marshal(want.Targets); err != nil || string(text) != e.told {
+	e.mu.Lock()
+	// If something else is wanted meanwhile, who wants it applies it next.
+	if text, err := json.Marshal(want.Targets); e.want == now && (err != nil || string(text) != e.told) {
 		e.server.SetTargets(configs)
-		e.told = string(text)
+		e.configs, e.told = configs, string(text)
 	}
+	e.mu.Unlock()
 	for name, t := range e.targets {
 		if targets[name] == nil {
 			e.leaving = append(e.leaving, t)
@@ -244,6 +300,21 @@ func (e *exports) applyLocked() {
 	e.fares, e.missing, e.parting = fares, missing, len(e.leaving) > 0
 	e.mu.Unlock()
 	e.opt.Changed()
+}
+
+// tellOpen tells people, once, of targets that anybody may use who reaches the port.
+func (e *exports) tellOpen(targets []block.Target) {
+	open := make(map[string]bool)
+	for _, t := range targets {
+		if len(t.Initiators) > 0 || t.CHAP.User != "" || len(t.LUNs) == 0 {
+			continue
+		}
+		open[t.Name] = true
+		if !e.open[t.Name] {
+			e.opt.Report(Event{Severity: Warning, Kind: "iscsi.open", Message: fmt.Sprintf("Anybody who reaches the iSCSI port may use the target %s: it has neither initiators nor chap.", t.Name)})
+		}
+	}
+	e.open = open
 }
 
 // unit answers the logical unit of a volume.
@@ -283,8 +354,8 @@ func (e *exports) unit(key unitKey) (*scsi.Unit, error) {
 // without calls f while a volume is not exported, unless an initiator is logged in
 // that has it.
 func (e *exports) without(name string, f func() error) error {
-	e.applying.Lock()
-	defer e.applying.Unlock()
+	e.applying <- struct{}{}
+	defer func() { <-e.applying }()
 	for _, s := range e.server.Sessions() {
 		if slices.Contains(s.Volumes, name) {
 			return fmt.Errorf("%w: %s is logged in at %s", volume.ErrInUse, s.Initiator, s.Target)
@@ -425,8 +496,8 @@ func (e *exports) changed() <-chan struct{} { return e.server.Changed() }
 
 // close gives up all volumes. Nobody is served any more.
 func (e *exports) close() {
-	e.applying.Lock()
-	defer e.applying.Unlock()
+	e.applying <- struct{}{}
+	defer func() { <-e.applying }()
 	for _, t := range slices.AppendSeq(e.leaving, maps.Values(e.targets)) {
 		t.show(nil)
 	}

@@ -208,12 +208,104 @@ func TestTargetLeaves(t *testing.T) {
 	if err := r.DeleteTarget(t.Context(), TargetName("a"), testOrigin()); err != nil {
 		t.Fatal(err)
 	}
-	d.iscsi.applying.Lock()
+	d.iscsi.applying <- struct{}{}
 	units := len(d.iscsi.units)
-	d.iscsi.applying.Unlock()
+	<-d.iscsi.applying
 	if units != 1 {
 		t.Errorf("got %d units right after, want the one that may still be written to", units)
 	}
 	i.Close()
 	r.await("the volume is free", func() bool { return r.Delete(t.Context(), "a", testOrigin()) == nil })
+}
+
+// TestRevocation: who may not go on is sent away, and the port is closed, while
+// storage does not answer and changes of what is exported wait for it.
+func TestRevocation(t *testing.T) {
+	d, stop := openDisk(t, "one", t.TempDir())
+	defer stop()
+	if _, err := d.volumes.Create(t.Context(), block.CreateRequest{Name: "a", Size: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("not after 20 s: %s", what)
+			}
+		}
+	}
+	target := TargetOf("a")
+	if err := d.iscsi.set(true, []block.Target{target}); err != nil {
+		t.Fatal(err)
+	}
+	await("it listens", func() bool { return d.iscsi.address() != "" })
+	at := d.iscsi.address()
+	i, err := login(at, target.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	await("the session is there", func() bool { return len(d.iscsi.sessions()) == 1 })
+
+	d.iscsi.applying <- struct{}{}
+	letGo := sync.OnceFunc(func() { <-d.iscsi.applying })
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer letGo()
+	set := func(enabled bool, targets ...block.Target) {
+		tasks.Go(func() {
+			if err := d.iscsi.set(enabled, targets); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	others := target
+	others.Initiators = []string{"iqn.2026-01.com.example:other"}
+	set(true, others)
+	head := make([]byte, 48)
+	if _, err := io.ReadFull(i, head); err != nil || head[0] != 0x32 || head[36] != 1 {
+		t.Errorf("got %x, %v, want to be asked to log out (RFC 7143 section 11.9.1)", head, err)
+	}
+	if o, err := login(at, target.Name); err == nil {
+		t.Error("logged in to a target that is others'")
+		o.Close()
+	}
+	set(false)
+	if _, err := io.Copy(io.Discard, i); err != nil {
+		t.Errorf("got %v, want the end of the connection", err)
+	}
+	await("the port is closed", func() bool {
+		c, err := net.Dial("tcp", at)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+	letGo()
+	tasks.Wait()
+	if got := d.iscsi.served(); len(got) != 0 {
+		t.Errorf("got %+v, want nothing served", got)
+	}
+}
+
+// TestOpenTarget: people are told, once, of a target that anybody may use.
+func TestOpenTarget(t *testing.T) {
+	var told []string
+	e := &exports{opt: exportsOptions{Report: func(e Event) { told = append(told, e.Kind+" "+e.Message) }}}
+	open, closed := TargetOf("a"), TargetOf("b")
+	closed.CHAP = block.Credentials{User: "u", Secret: "123456789012"}
+	for _, tt := range []struct {
+		targets []block.Target
+		want    int
+	}{
+		{[]block.Target{closed}, 0}, {[]block.Target{open, closed}, 1}, {[]block.Target{closed, open}, 1},
+		{[]block.Target{{Name: open.Name, LUNs: open.LUNs, Initiators: []string{"iqn.2026-01.com.example:a"}}}, 1}, {[]block.Target{open}, 2},
+	} {
+		if e.tellOpen(tt.targets); len(told) != tt.want {
+			t.Errorf("%+v: told %q, want %d", tt.targets, told, tt.want)
+		}
+	}
+	if got := told[0]; !strings.HasPrefix(got, "iscsi.open ") || !strings.Contains(got, open.Name) {
+		t.Errorf("got %q, want the target's name", got)
+	}
 }

@@ -799,6 +799,7 @@ func TestDiskSettings(t *testing.T) {
 		{"iscsi", target(`"chap":{"secret":"123456789012"}`), "/iscsi/targets/0/chap/user"},
 		{"iscsi", target(`"mutual_chap":{"user":"u","secret":"123456789012"}`), "/iscsi/targets/0/mutual_chap"},
 		{"iscsi", target(chap + `,"mutual_chap":{"user":"u","secret":"123456789012"}`), "/iscsi/targets/0/mutual_chap/secret"},
+		{"iscsi", target(chap + `,"mutual_chap":{"user":"u","secret":"abcdefghijkl"}},{"name":"eui.02004567a425678d","chap":{"user":"v","secret":"abcdefghijkl"}`), "/iscsi/targets/0/mutual_chap/secret"},
 		{"iscsi", target(`"alias":"` + strings.Repeat("x", 256) + `"`), "/iscsi/targets/0/alias"},
 	} {
 		err := r.set.Set(tt.path, tt.value)

@@ -147,6 +147,18 @@ func (s ISCSISettings) check() (pointer string, err error) {
 		}
 		seen[t.Name] = true
 	}
+	// Who is given the one to check a target by could answer as an initiator with it,
+	// also of another target (RFC 7143 section 9.2.1).
+	for i, t := range s.Targets {
+		if t.Mutual.Secret == "" {
+			continue
+		}
+		for _, o := range s.Targets {
+			if o.CHAP.Secret == t.Mutual.Secret {
+				return fmt.Sprintf("/targets/%d/mutual_chap/secret", i), fmt.Errorf("the secret is also that of chap of %s: no secret may serve both directions (RFC 7143 section 9.2.1)", o.Name)
+			}
+		}
+	}
 	return "", nil
 }
 

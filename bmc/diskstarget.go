@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/volume"
@@ -120,8 +121,15 @@ type pushed struct {
 	text string
 }
 
+// pushLimit is how long the disk process has for what it is to export. It may wait
+// for storage that does not answer; what comes next must not wait with it, as that
+// may be the end of it all.
+const pushLimit = 30 * time.Second
+
 // push tells the disk process what to export, and returns when it does.
 func (d *Disks) push(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pushLimit)
+	defer cancel()
 	d.pushing.Lock()
 	defer d.pushing.Unlock()
 	c, err := d.connection()

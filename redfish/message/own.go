@@ -149,6 +149,7 @@ func kinds(yield func(kind) bool) {
 		{"iscsi.failed", host.Critical, "Disks cannot be served by iSCSI.", "Check what the settings say of iSCSI."},
 		{"iscsi.login", host.OK, "An initiator logged in to an iSCSI target.", none},
 		{"iscsi.logout", host.OK, "An initiator left an iSCSI target.", none},
+		{"iscsi.open", host.Warning, "An iSCSI target is open to anybody who reaches the port.", "Set the initiators that may log in, and a secret for them (chap)."},
 		{"iscsi.panic", host.Critical, "A connection of iSCSI ended by a fault of the software.", "Report the fault."},
 		{"iscsi.refused", host.Warning, "A login to an iSCSI target was refused.", "Check the name and the secret of the initiator, or who tried."},
 		{"iscsi.restored", host.OK, "Disks are served by iSCSI again.", none},
