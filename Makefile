@@ -92,8 +92,8 @@ bench: deps build ## measure, side by side with the peers
 	@bin/mkcard -only kernel
 	$(GO) test -count=1 -tags bench -run '^$$' -bench . -benchtime 3s ./test/...
 
-soak: deps build ## kill -9 the board's software SOAK times while it writes
-	SOAK=$(SOAK) $(GO) test -count=1 -tags e2e -timeout 2h -run '^TestKill' ./test ./block/cow
+soak: deps build ## kill -9 and cut the power of the board's software SOAK times while it writes
+	SOAK=$(SOAK) $(GO) test -count=1 -tags e2e -timeout 2h -run '^Test(Kill|PowerCut|ManyClones)' $(ASROOT) ./test ./block/cow ./block/volume
 
 clean: ## remove what was built, and the simulated board's state
 	rm -rf bin build

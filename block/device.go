@@ -55,6 +55,12 @@ type Resizer interface {
 	Resize(size int64) error
 }
 
+// A Discarder is a Device that may be unable to give up room: if CanDiscard is
+// false its Discard writes zeros. Other devices can.
+type Discarder interface {
+	CanDiscard() bool
+}
+
 // What devices fail with, besides errors.ErrUnsupported, and the system's errors
 // for a disk that fails.
 var (

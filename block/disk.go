@@ -58,6 +58,7 @@ type Disk struct {
 	drops   atomic.Uint64
 	in, out atomic.Uint64
 	failed  atomic.Uint64
+	solid   atomic.Bool // what CanDiscard found last
 
 	mu    sync.Mutex
 	watch map[*func(Change)]struct{}
@@ -251,6 +252,17 @@ func (k *Disk) Discard(offset, length int64) error {
 	}
 	k.drops.Add(1)
 	return k.done(k.device.Discard(offset, length))
+}
+
+// CanDiscard tells whether Discard gives up room, rather than to write zeros. It never
+// waits: while the device is being exchanged the answer is the last one.
+func (k *Disk) CanDiscard() bool {
+	if k.io.TryRLock() {
+		d, ok := k.device.(Discarder)
+		k.solid.Store(ok && !d.CanDiscard())
+		k.io.RUnlock()
+	}
+	return !k.solid.Load()
 }
 
 // WriteZeroes clears a range, as Device says.

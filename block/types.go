@@ -81,8 +81,10 @@ type ImportRequest struct {
 	// SHA256 is what the stream as it comes must have, as 64 hexadecimal digits; "" for none.
 	SHA256 string `json:"sha256,omitempty"`
 	// Length is how many bytes come, 0 if nobody knows.
-	Length    int64  `json:"length,omitempty"`
-	Size      int64  `json:"size,omitempty"` // of the volume, at least the data's; 0: the data's
+	Length int64 `json:"length,omitempty"`
+	// Size is that of the volume, at least the data's, in bytes; 0: the data's, filled
+	// up with zeros to a multiple of 4096.
+	Size      int64  `json:"size,omitempty"`
 	BlockSize int    `json:"block_size,omitempty"`
 	Source    string `json:"source,omitempty"` // for Info
 }

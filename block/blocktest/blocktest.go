@@ -291,7 +291,7 @@ func (o *Options) clear(t *testing.T) {
 
 func (o *Options) random(t *testing.T) {
 	c := o.start(t, size)
-	for i := range 1500 {
+	for i := range 600 {
 		most := int64(16 << 10)
 		if i%16 == 0 {
 			most = 400 << 10
@@ -332,7 +332,7 @@ func (o *Options) parallel(t *testing.T) {
 	}
 	work := func(w int, rnd *rand.Rand) error {
 		spans := own[w]
-		for range 250 {
+		for range 120 {
 			s := spans[rnd.IntN(len(spans))]
 			part := c.model[s.offset:][:s.length]
 			switch op := rnd.IntN(20); {
@@ -419,7 +419,7 @@ func (o *Options) close(t *testing.T) {
 func (o *Options) resize(t *testing.T) {
 	c := o.start(t, size)
 	shrinks := true
-	for range 40 {
+	for range 12 {
 		to := (1 + c.rnd.Int64N(2*size/c.Granularity)) * c.Granularity
 		switch was := int64(len(c.model)); {
 		case to < was && !shrinks:

@@ -13,23 +13,17 @@ import (
 // has changed, so an Absorb that failed or was interrupted can be done again.
 // progress, which may be nil, is told bytes.
 func (o *Overlay) Absorb(ctx context.Context, lower *Overlay, progress func(done, total int64)) error {
-	var words []int64
 	var done, total int64
-	for word := int64(0); ; word++ {
-		missing, more, err := o.peek(lower, word)
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		if missing != 0 {
-			words = append(words, word)
-			total += int64(bits.OnesCount64(missing)) * clusterSize
-		}
+	// Twice, rather than to keep a list: of a large volume it would be large.
+	err := o.eachMissing(lower, func(_ int64, missing uint64) error {
+		total += int64(bits.OnesCount64(missing)) * clusterSize
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	b := make([]byte, wordBytes)
-	for _, word := range words {
+	err = o.eachMissing(lower, func(word int64, _ uint64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -41,31 +35,55 @@ func (o *Overlay) Absorb(ctx context.Context, lower *Overlay, progress func(done
 		if progress != nil {
 			progress(done, total)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return o.limit(lower)
 }
 
+// eachMissing calls f, which is not under io, for the words of which lower has
+// clusters that o has not.
+func (o *Overlay) eachMissing(lower *Overlay, f func(word int64, missing uint64) error) error {
+	for word := int64(0); ; {
+		set, next, err := o.peek(lower, word)
+		if err != nil || next == 0 {
+			return err
+		}
+		if set != 0 {
+			if err := f(word, set); err != nil {
+				return err
+			}
+		}
+		word = next
+	}
+}
+
 // peek is missing for who does not hold io.
-func (o *Overlay) peek(lower *Overlay, word int64) (set uint64, more bool, err error) {
+func (o *Overlay) peek(lower *Overlay, word int64) (set uint64, next int64, err error) {
 	if err := o.enter(true); err != nil {
-		return 0, false, err
+		return 0, 0, err
 	}
 	defer o.io.RUnlock()
 	return o.missing(lower, word)
 }
 
 // missing has the clusters of a word that lower has and o has not, as far as they can
-// show; more is false beyond the last word that can have any.
-func (o *Overlay) missing(lower *Overlay, word int64) (set uint64, more bool, err error) {
+// show. next is the next word to ask for, 0 behind the last.
+func (o *Overlay) missing(lower *Overlay, word int64) (set uint64, next int64, err error) {
 	if err := lower.enter(false); err != nil {
-		return 0, false, err
+		return 0, 0, err
 	}
 	defer lower.io.RUnlock()
 	shown := clustersOf(o.shown(lower))
-	if word*wordClusters >= shown {
-		return 0, false, nil
+	switch {
+	case word*wordClusters >= shown:
+		return 0, 0, nil
+	case lower.bits.page(word) == nil:
+		return 0, (word/pageWords + 1) * pageWords, nil
 	}
-	return lower.bits.word(word) & valid(word, shown) &^ o.bits.word(word), true, nil
+	return lower.bits.word(word) & valid(word, shown) &^ o.bits.word(word), word + 1, nil
 }
 
 // absorb copies the clusters of one word, and returns how many bytes it has.

@@ -246,6 +246,7 @@ func (o *opened) Resize(size int64) error {
 func (o *opened) TryReadv([][]byte, int64) (bool, error)  { return false, nil }
 func (o *opened) TryWritev([][]byte, int64) (bool, error) { return false, nil }
 func (o *opened) Used() (int64, error)                    { return int64(len(o.f.cache)) * block.SectorSize, nil }
+func (o *opened) CanDiscard() bool                        { return true }
 func (o *opened) Close() error                            { return nil }
 
 // A tag names what a sector has: 0 is zeros.

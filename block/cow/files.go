@@ -16,6 +16,7 @@ type file interface {
 	block.Device
 	block.Prompt
 	block.Resizer
+	block.Discarder
 	Used() (int64, error)
 }
 
@@ -49,11 +50,11 @@ func (p prefix) open(suffix string, length int64, readOnly bool) (file, error) {
 func (p prefix) lengthen(suffix string, length int64) error {
 	f, err := os.OpenFile(string(p)+suffix, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return err
+		return raw.NoSpace(err)
 	}
 	st, err := f.Stat()
 	if err == nil && st.Size() < length {
-		err = f.Truncate(length)
+		err = raw.NoSpace(f.Truncate(length))
 	}
 	return errors.Join(err, f.Close())
 }

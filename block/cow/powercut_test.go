@@ -275,7 +275,7 @@ func histories(t *testing.T, count int, one func(t *testing.T, rnd *rand.Rand)) 
 // After any loss of power all that was flushed is there, what was not is old or new,
 // sector by sector; after any end of the process, all that was acknowledged.
 func TestPowerCut(t *testing.T) {
-	histories(t, 60*rounds(t), func(t *testing.T, rnd *rand.Rand) {
+	histories(t, 15*rounds(t), func(t *testing.T, rnd *rand.Rand) {
 		c := newCard(rnd)
 		base := goldenBase{(1 << 20) + rnd.Int64N(16)*block.SectorSize}
 		h := newHistory(t, rnd, c, "v", base, []int64{1<<20 + 1024, 9<<20 - 512, 66 << 20}[rnd.IntN(3)])
@@ -292,7 +292,7 @@ func TestPowerCut(t *testing.T) {
 
 // An Absorb may end anywhere, and is done again.
 func TestPowerCutAbsorb(t *testing.T) {
-	histories(t, 4*rounds(t), func(t *testing.T, rnd *rand.Rand) {
+	histories(t, rounds(t), func(t *testing.T, rnd *rand.Rand) {
 		c := newCard(rnd)
 		root := goldenBase{(1 << 20) + rnd.Int64N(16)*block.SectorSize}
 		size := 1<<20 + rnd.Int64N(64)*block.SectorSize - 32*block.SectorSize

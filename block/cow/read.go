@@ -122,6 +122,23 @@ func (o *Overlay) release(s *scratch) {
 	o.pool.Put(s)
 }
 
+// Own tells whether what is at offset is the overlay's own, be it written or zeros,
+// whatever the base has there; and how many bytes the answer holds for. What is not
+// is the base's.
+func (o *Overlay) Own(offset int64) (length int64, own bool) {
+	o.io.RLock()
+	defer o.io.RUnlock()
+	here, end := o.run(offset, o.head.size)
+	shown := o.shown(o.base)
+	switch {
+	case here:
+		return end - offset, true
+	case offset < shown:
+		return min(end, shown) - offset, false
+	}
+	return end - offset, true // zeros, behind what shows of the base
+}
+
 // Extent tells whether the bytes at offset take room, here or in the base, and how
 // many bytes the answer holds for.
 func (o *Overlay) Extent(offset int64) (length int64, mapped bool, err error) {

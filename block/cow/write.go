@@ -128,6 +128,9 @@ func (o *Overlay) Discard(offset, length int64) error {
 	return o.clear(offset, length, o.data.Discard, true)
 }
 
+// CanDiscard tells whether Discard gives room back.
+func (o *Overlay) CanDiscard() bool { return o.data.CanDiscard() }
+
 // WriteZeroes clears a range. If keep is set it has room then.
 func (o *Overlay) WriteZeroes(offset, length int64, keep bool) error {
 	if !keep {
@@ -151,10 +154,17 @@ func (o *Overlay) clear(offset, length int64, how func(at, n int64) error, spars
 		var err error
 		here, to = o.run(at, end)
 		whole := min((at/clusterSize+1)*clusterSize, o.head.size)
+		var hole int64 // from at on, that of the base
+		if sparse && !here {
+			if hole, err = o.baseHole(at, to); err != nil {
+				return err
+			}
+		}
 		switch {
 		case here:
 			err = o.tell(how(at, to-at))
-		case sparse && at >= o.shown(o.base):
+		case hole > 0:
+			to = at + hole
 		case at%clusterSize != 0 || to < whole: // in part
 			to = min(to, whole)
 			err = o.first(s, [][]byte{make([]byte, to-at)}, at, at, to)
@@ -170,6 +180,21 @@ func (o *Overlay) clear(offset, length int64, how func(at, n int64) error, spars
 		}
 	}
 	return nil
+}
+
+// baseHole is how many bytes from at on, before end, read as zeros as they take no
+// room in the base. To hide them would take bits for nothing: a host that discards a
+// large empty disk would have the whole bitmap in memory.
+func (o *Overlay) baseHole(at, end int64) (int64, error) {
+	shown := o.shown(o.base)
+	if at >= shown {
+		return end - at, nil
+	}
+	length, mapped, err := o.base.Extent(at)
+	if err != nil || mapped {
+		return 0, err
+	}
+	return min(length, shown-at, end-at), nil
 }
 
 // firstClear clears whole clusters of one word that are not here.

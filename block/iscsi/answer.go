@@ -14,22 +14,18 @@ func (c *conn) respond(t *task) {
 	good := cmd.Status == scsi.StatusGood || cmd.Status == scsi.StatusConditionMet
 	out, in := t.expected()
 	n := 0
-	if cmd.Out == 0 {
+	if cmd.Out == 0 && !t.req.Write {
 		n = min(cmd.N, in, len(cmd.Data))
 	}
 	var outResidual, inResidual pdu.Residual
 	if good {
 		outResidual, inResidual = residual(out, cmd.Out), residual(in, cmd.In)
-		if t.req.Read && t.req.Write {
-			inResidual = residual(in, len(cmd.DataIn))
-		}
 	} else {
 		outResidual, inResidual = residual(out, min(out, cmd.N)), residual(in, n)
 	}
 	r := pdu.SCSIResponse{Status: cmd.Status, ITT: t.req.ITT, Residual: outResidual}
 	if t.req.Read && t.req.Write {
-		r.ReadResidual = inResidual
-		r.ExpDataSN = c.copyIn(t, cmd.DataIn[:min(len(cmd.DataIn), in)])
+		r.ReadResidual = residual(in, 0) // no command of package scsi moves data both ways
 	} else {
 		switch {
 		case t.req.Read:
@@ -124,18 +120,6 @@ func (c *conn) stampData(h *pdu.Header, status bool) {
 		return
 	}
 	h.SetWindow(c.expCmdSN, c.window())
-}
-
-// copyIn queues data as Data-In that comes in memory of its own: that of commands
-// which move data both ways. The caller holds mu.
-func (c *conn) copyIn(t *task, data []byte) (count uint32) {
-	for at := 0; at < len(data); count++ {
-		k := min(len(data)-at, c.params.MaxSendDataSegmentLength, c.params.MaxBurstLength, maxInline)
-		d := pdu.DataIn{Final: true, ITT: t.req.ITT, DataSN: count, BufferOffset: uint32(at), DataLength: k}
-		c.post(func(h *pdu.Header) { d.Encode(h); c.stampData(h, false) }, data[at:at+k])
-		at += k
-	}
-	return count
 }
 
 // tellWindow sends a NOP-In that wants no answer if the window was closed and is

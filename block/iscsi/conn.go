@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nitrino/nitrino/block/iscsi/login"
 	"github.com/nitrino/nitrino/block/iscsi/pdu"
@@ -43,6 +44,7 @@ var (
 	errReset      = errors.New("the target was reset")
 	errStuck      = errors.New("the initiator does not read")
 	errDigest     = errors.New("a data digest is wrong")
+	errCutOff     = errors.New("the rest of a PDU does not come")
 	errCrowded    = errors.New("there are too many discovery sessions")
 )
 
@@ -74,6 +76,10 @@ type conn struct {
 	held  map[uint32][]byte // PDUs that others have to come before, by CmdSN
 	text  textState
 	done  error // the reader is to send what there is, and end
+	// inBody: of a PDU some data is taken, and some to come; partly: that, or a part of
+	// a PDU is there, while the reader waits for more.
+	inBody bool
+	partly atomic.Bool
 
 	mu       sync.Mutex
 	tasks    map[uint32]*task // by Initiator Task Tag; not those that the reader answers at once
@@ -90,6 +96,7 @@ type conn struct {
 	broken           bool
 	why              error
 	reads            uint64 // how often something came
+	dataOuts         uint64 // of commands that waited for them
 	pulse            pulse
 }
 
@@ -234,7 +241,9 @@ func (c *conn) receive(direct *[]byte) error {
 		to, ahead = *direct, readAheadBulk
 	}
 	room := c.in[c.w:min(len(c.in), c.w+ahead)]
+	c.partly.Store(c.inBody || c.r < c.w)
 	n, err := c.sock.read(to, room)
+	c.partly.Store(false)
 	if err != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -331,6 +340,8 @@ func (c *conn) badData(h pdu.Header, data []byte) error {
 // digest is right.
 func (c *conn) body(dst []byte, length int) (sound bool, err error) {
 	var digest pdu.Digest
+	c.inBody = true
+	defer func() { c.inBody = false }()
 	for left := length; left > 0; {
 		switch {
 		case c.r < c.w:
@@ -412,7 +423,7 @@ func (c *conn) turn(h *pdu.Header) (now, later bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.closing:
+	case c.closing, c.broken:
 		return false, false
 	case h.Immediate():
 		return true, false

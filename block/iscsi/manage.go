@@ -1,8 +1,6 @@
 package iscsi
 
 import (
-	"errors"
-
 	"github.com/nitrino/nitrino/block/iscsi/pdu"
 	"github.com/nitrino/nitrino/block/scsi"
 )
@@ -24,11 +22,9 @@ func (c *conn) taskManagement(h *pdu.Header) error {
 	case pdu.TaskReassign:
 		c.managed(&m, pdu.ReassignNotSupported)
 	case pdu.AbortTaskSet, pdu.ClearTaskSet, pdu.LogicalUnitReset:
-		c.abandonAll(func(t *task) bool { return t.req.LUN == m.LUN })
-		c.manage(m)
+		c.manage(m, func(t *task) bool { return t.req.LUN == m.LUN })
 	case pdu.TargetWarmReset, pdu.TargetColdReset:
-		c.abandonAll(func(*task) bool { return true })
-		c.manage(m)
+		c.manage(m, func(*task) bool { return true })
 	default:
 		c.managed(&m, pdu.FunctionNotSupported)
 	}
@@ -43,9 +39,6 @@ func (c *conn) managed(m *pdu.TaskManagement, response byte) {
 		(&pdu.TaskManagementResponse{Response: response, ITT: m.ITT}).Encode(to)
 		c.stamp(to, false)
 	})
-	if m.Function == pdu.TargetColdReset && response == pdu.FunctionComplete {
-		c.closing = true // with this answer: nothing that comes after it may be done
-	}
 }
 
 // abortTask is ABORT TASK.
@@ -85,18 +78,35 @@ func (c *conn) abortTask(m *pdu.TaskManagement) {
 	})
 }
 
-// manage is for the functions that concern several commands.
-func (c *conn) manage(m pdu.TaskManagement) {
+// manage is for the functions that concern several commands: those that came before,
+// as match knows them of this connection. What comes next is not waited for.
+func (c *conn) manage(m pdu.TaskManagement, match func(*task) bool) {
+	r, ends := c.session.nexus.Manage(scsi.Function(m.Function), m.LUN)
+	if r != scsi.FunctionComplete {
+		c.managed(&m, byte(r))
+		return
+	}
+	c.abandonAll(match)
+	cold := m.Function == pdu.TargetColdReset
+	var others []*session
+	if cold { // all sessions end, and nothing that comes for them is done any more (section 11.5.1)
+		c.mu.Lock()
+		c.closing = true
+		c.mu.Unlock()
+		others = c.s.resetOthers(c.session)
+	}
 	c.spawn(func() {
-		r, err := c.session.nexus.Manage(c.ctx, scsi.Function(m.Function), m.LUN)
-		if err != nil && errors.Is(err, c.ctx.Err()) {
+		if ends.Wait(c.ctx) != nil {
 			return // there is nobody to tell
 		}
-		cold := m.Function == pdu.TargetColdReset && r == scsi.FunctionComplete
-		if cold { // all sessions end (section 11.5.1)
-			c.s.resetOthers(c.session)
+		for _, ses := range others {
+			select {
+			case <-ses.ended:
+			case <-c.ctx.Done():
+				return
+			}
 		}
-		c.managed(&m, byte(r))
+		c.managed(&m, pdu.FunctionComplete)
 		c.flush(false)
 		if cold {
 			c.dropLater(errReset)

@@ -319,15 +319,17 @@ func (s *Server) end(ses *session, why error) {
 	}
 }
 
-// resetOthers ends all sessions of a session's target but that one.
-func (s *Server) resetOthers(of *session) {
+// resetOthers ends all sessions of a session's target but that one, and returns them.
+func (s *Server) resetOthers(of *session) (others []*session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ses := range s.sessions {
 		if ses != of && ses.name == of.name {
 			s.end(ses, errReset)
+			others = append(others, ses)
 		}
 	}
+	return others
 }
 
 // askToLeave has a session's initiator log out. The caller holds mu.

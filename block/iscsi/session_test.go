@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -144,6 +145,68 @@ func TestTaskManagement(t *testing.T) {
 	}
 	i.closed()
 	other.closed()
+}
+
+// TestAfterReset sends commands after a reset that has to wait for a write: the reset
+// concerns what came before it only.
+func TestAfterReset(t *testing.T) {
+	b := newBed(t, true, Options{})
+	i := b.login(t, 1, nil).ready()
+	letGo := b.disk.hold()
+	defer letGo()
+	i.stallWrite(b, 0, pattern(512, 1))
+	i.manage(pdu.LogicalUnitReset, 0, 0)
+	reset := i.itt
+	if got, want := i.sense(i.command(final, make([]byte, 6), 0, nil)), [3]byte{6, 0x29, 3}; got != want {
+		t.Errorf("got sense %x, want %x", got, want)
+	}
+	after := i.stallWrite(b, 8, pattern(512, 2))
+	letGo()
+	var answers []pdu.Opcode
+	for range 2 {
+		a := i.next()
+		answers = append(answers, a.op())
+		if want := map[pdu.Opcode]uint32{pdu.OpSCSIResponse: after, pdu.OpTaskManagementResponse: reset}[a.op()]; a.h.ITT() != want || a.h[3] != 0 {
+			t.Errorf("got %v, want a good answer to task %d", a, want)
+		}
+	}
+	if answers[0] == answers[1] {
+		t.Errorf("got answers %v, want one to each", answers)
+	}
+	if !bytes.Equal(b.disk.content(8*512, 512), pattern(512, 2)) {
+		t.Error("the write after the reset is not there")
+	}
+}
+
+// TestColdReset waits for a write of another session: nothing is answered before all
+// has ended, and nothing is done that was sent after it.
+func TestColdReset(t *testing.T) {
+	b := newBed(t, true, Options{})
+	i := b.login(t, 1, nil).ready()
+	other := b.login(t, 2, nil).ready()
+	letGo := b.disk.hold()
+	defer letGo()
+	other.stallWrite(b, 0, pattern(512, 1))
+	i.manage(pdu.TargetColdReset, 0, 0)
+	other.closed()
+	i.command(final|wants, rw(true, 8, 1), 512, pattern(512, 2))
+	if err := i.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := i.read(); err == nil {
+		t.Errorf("got %v before the write had ended", a)
+	}
+	if err := i.conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	letGo()
+	if r := i.managed(); r != pdu.FunctionComplete {
+		t.Errorf("response %d", r)
+	}
+	i.closed()
+	if !bytes.Equal(b.disk.content(8*512, 512), make([]byte, 512)) {
+		t.Error("a write after the reset was done")
+	}
 }
 
 // TestResetByAnother ends the commands of one initiator by another's reset: the one
@@ -383,12 +446,7 @@ func TestLogout(t *testing.T) {
 func TestSilence(t *testing.T) {
 	b := newBed(t, true, Options{})
 	i := b.login(t, 1, nil).ready()
-	var c *conn
-	b.Server.mu.Lock()
-	for ses := range b.sessions {
-		c = ses.conn
-	}
-	b.Server.mu.Unlock()
+	c := b.connOf(t)
 	for range 3 {
 		for range idleLimit + 1 {
 			c.second()
@@ -405,6 +463,93 @@ func TestSilence(t *testing.T) {
 	copy(h[20:24], i.last.h[20:24])
 	i.write(h, nil)
 	i.ready()
+}
+
+// connOf is the target's end of an initiator's only session.
+func (b *bed) connOf(t *testing.T) *conn {
+	t.Helper()
+	b.Server.mu.Lock()
+	defer b.Server.mu.Unlock()
+	for ses := range b.sessions {
+		return ses.conn
+	}
+	t.Fatal("there is no session")
+	return nil
+}
+
+// TestNoData is an initiator that does not send the data of commands, asked for or
+// announced: these fail, what comes of it later is nobody's, and all else goes on.
+func TestNoData(t *testing.T) {
+	b := newBed(t, true, Options{})
+	i := b.login(t, 1, words{"InitialR2T": "No", "ImmediateData": "Yes"}).ready()
+	c := b.connOf(t)
+	large := i.command(final|wants, rw(true, 0, 1024), 512<<10, nil)
+	ttt := i.asked()
+	announced := i.command(wants, rw(true, 1024, 8), 4096, nil)
+	early := i.command(wants, rw(true, 1<<40, 8), 4096, nil) // outside of the disk
+	i.ready()
+	answered := func() answer { // but for pings
+		for {
+			if a := i.next(); a.op() != pdu.OpNOPIn {
+				return a
+			}
+		}
+	}
+	for range dataLimit - 5 {
+		c.second()
+	}
+	i.dataOut(large, ttt, 0, 0, false, make([]byte, 512)) // it comes, but slowly
+	alive := i.command(final, make([]byte, 6), 0, nil)
+	if a := answered(); a.h.ITT() != alive {
+		t.Fatalf("got %v, want the answer of task %d", a, alive)
+	}
+	for range 6 {
+		c.second()
+	}
+	senses := make(map[uint32][3]byte)
+	failed := func() {
+		a := answered()
+		senses[a.h.ITT()] = [3]byte{a.data[4] & 0xf, a.data[14], a.data[15]}
+	}
+	failed()
+	failed()
+	if _, ok := senses[large]; ok {
+		t.Error("a command whose data came was ended")
+	}
+	for range dataLimit {
+		c.second()
+	}
+	failed()
+	want := map[uint32][3]byte{large: {0xb, 0x4b, 6}, announced: {0xb, 0x4b, 6}, early: {5, 0x21, 0}}
+	if !maps.Equal(senses, want) {
+		t.Errorf("got sense %x, want %x", senses, want)
+	}
+	i.dataOut(large, ttt, 1, 512, true, make([]byte, 1024))
+	i.dataOut(announced, pdu.NoTag, 0, 0, true, make([]byte, 4096))
+	alive = i.command(final, make([]byte, 6), 0, nil)
+	if a := answered(); a.h.ITT() != alive || a.h[3] != scsi.StatusGood {
+		t.Errorf("got %v, want GOOD for task %d", a, alive)
+	}
+}
+
+// TestHalfPDU is an initiator that goes away in the middle of a PDU: it is dropped.
+func TestHalfPDU(t *testing.T) {
+	for _, n := range []int{20, 48, 100, 48 + 8192, 48 + 65536 - 1} {
+		b := newBed(t, true, Options{})
+		i := b.login(t, 1, nil).ready()
+		c := b.connOf(t)
+		h := i.request(pdu.OpSCSICommand, final|wants|1)
+		binary.BigEndian.PutUint32(h[20:], 65536)
+		copy(h[32:], rw(true, 0, 128))
+		if _, err := i.conn.Write(i.encode(h, nil, make([]byte, 65536))[:n]); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "reading of a part", c.partly.Load)
+		for range dataLimit + 1 {
+			c.second()
+		}
+		eventually(t, "end of the session", func() bool { return len(b.Sessions()) == 0 })
+	}
 }
 
 // TestDeaf is an initiator that asks for much and reads nothing: what waits for it is

@@ -29,6 +29,7 @@ type writes struct {
 	// answered: Begin has answered already, and only waits for that.
 	answered bool
 	waiting  bool // for memory
+	silent   int  // seconds that nothing came in though it was asked for
 }
 
 // A fault is an iSCSI condition, as additional sense code and qualifier (section
@@ -39,6 +40,8 @@ const (
 	faultUnexpected fault = 0x0c0c // unexpected unsolicited data
 	faultAmount     fault = 0x0c0d // incorrect amount of data
 	faultCRC        fault = 0x4705 // protocol service CRC error
+	// faultSilent is SPC-4's INITIATOR RESPONSE TIMEOUT: iSCSI has no condition for it.
+	faultSilent fault = 0x4b06
 	// faultFull is no condition: there is no memory for data that comes unasked, and
 	// the initiator is to send the command again.
 	faultFull fault = 0xffff
@@ -207,7 +210,8 @@ func (c *conn) arrive(d *pdu.DataOut, length int, sound bool) (t *task, to []byt
 	}
 	b.sn++
 	b.next += length
-	t.filling = true
+	t.filling, t.silent = true, 0
+	c.dataOuts++
 	if t.fault == 0 && !t.answered && from < t.want && t.buffer != nil {
 		to = t.buffer.b[from:min(from+length, t.want)]
 	}

@@ -14,12 +14,16 @@ const (
 	// stuckLimit is how many seconds an initiator may read nothing of what there is
 	// for it.
 	stuckLimit = 30
+	// dataLimit is how many seconds the data of a command may fail to come while none
+	// of any other comes, and the rest of a PDU. What waits for it has memory that
+	// others need.
+	dataLimit = 30
 )
 
 // pulse is what watch knows of a connection from one second to the next.
 type pulse struct {
-	reads, sent uint64
-	idle, stuck int
+	reads, sent, dataOuts uint64
+	idle, stuck           int
 }
 
 // watch looks after the connections each second, until ctx ends.
@@ -56,7 +60,10 @@ func (c *conn) second() {
 		return
 	}
 	p := &c.pulse
-	p.idle++
+	if c.out.queued <= maxQueued { // else nothing is read
+		p.idle++
+		c.missData()
+	}
 	if c.reads != p.reads {
 		p.reads, p.idle = c.reads, 0
 	}
@@ -67,6 +74,9 @@ func (c *conn) second() {
 	if p.stuck >= stuckLimit {
 		c.breakOff(errStuck)
 	}
+	if p.idle >= dataLimit && c.partly.Load() {
+		c.breakOff(errCutOff)
+	}
 	ask := p.idle > 0 && p.idle%idleLimit == 0 && c.out.queued == 0 && !c.broken
 	if ask {
 		c.ping()
@@ -74,6 +84,33 @@ func (c *conn) second() {
 	c.mu.Unlock()
 	if ask {
 		c.flush(false)
+	}
+}
+
+// missData ends the commands whose data does not come. Error recovery level 0 has no
+// means to ask for it again (section 7.2.2); what comes of it later is dropped as
+// that of no command. The caller holds mu.
+func (c *conn) missData() {
+	if c.dataOuts != c.pulse.dataOuts {
+		c.pulse.dataOuts = c.dataOuts
+		return
+	}
+	for _, t := range c.tasks {
+		if t.state != receiving || len(t.bursts) == 0 || t.filling {
+			continue
+		}
+		if t.silent++; t.silent < dataLimit {
+			continue
+		}
+		t.spoil(faultSilent)
+		t.bursts, t.state = nil, running
+		c.spawn(func() {
+			if !t.answered {
+				t.fail()
+			}
+			c.answer(t, false)
+			c.flush(false)
+		})
 	}
 }
 

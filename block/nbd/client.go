@@ -13,7 +13,7 @@
 // that went on or to one that began anew after a power cut. If the next Flush simply
 // succeeded there, it would vouch for data that is lost; if it failed after every
 // lost connection, an unplugged cable would make each file system above read-only.
-// So the client keeps a copy of what was written since the last flush, up to 16 MiB
+// So the client keeps a copy of what was written since the last flush, up to 4 MiB
 // (then it flushes by itself), and after connecting sends that again, one change
 // after the other, before anything else. A Flush that succeeds thus holds what it
 // says, whatever happened before. NBD_FLAG_CAN_MULTI_CONN makes no difference: it
@@ -29,7 +29,8 @@
 // After Options.Patience without a connection requests fail with block.ErrGone, at
 // once as long as it lasts, while the client goes on trying. A disk that comes back
 // with another size or with less abilities is not taken (ErrChanged): it is another
-// disk. A server that does not keep to the protocol loses the connection, no more.
+// disk. A server that takes requests and then is silent for that long is left, as one whose
+// connection was lost. One that does not keep to the protocol loses the connection, no more.
 package nbd
 
 import (

@@ -61,10 +61,11 @@ func (c *Client) Writev(bufs [][]byte, offset int64) error {
 	return c.patch(bufs, offset, n)
 }
 
-// write writes whole blocks.
+// write writes whole blocks. In parts, since the journal has a copy of each.
 func (c *Client) write(bufs [][]byte, offset, n int64) error {
-	for done := int64(0); done < n; done += c.e.payload {
-		k := c.call(cmdWrite, 0, offset+done, min(c.e.payload, n-done))
+	part := min(c.e.payload, maxWrite)
+	for done := int64(0); done < n; done += part {
+		k := c.call(cmdWrite, 0, offset+done, min(part, n-done))
 		k.cut(bufs, done, k.length)
 		err := c.change(k)
 		c.end(k)
@@ -90,6 +91,13 @@ func (c *Client) Flush() error {
 // Discard clears a range, and lets the server give up the room. NBD_CMD_TRIM does not
 // promise zeros, so it is NBD_CMD_WRITE_ZEROES that may leave a hole.
 func (c *Client) Discard(offset, length int64) error { return c.WriteZeroes(offset, length, false) }
+
+// CanDiscard tells whether the server can give up room. One that can clear but not trim
+// writes zeros.
+func (c *Client) CanDiscard() bool {
+	const both = flagSendTrim | flagSendWriteZeroes
+	return c.e.flags&both == both
+}
 
 // WriteZeroes clears a range.
 func (c *Client) WriteZeroes(offset, length int64, keep bool) error {

@@ -73,9 +73,10 @@ func (j *journal) full() bool {
 	return j.bytes >= journalBytes || len(j.changes) >= journalChanges
 }
 
-// Limits of what a client keeps between two flushes. The second bounds how long it
+// Limits of what a client keeps between two flushes: all disks on NBD servers share
+// the little memory of a board. The second bounds how long it
 // takes to send all again, one at a time.
 const (
-	journalBytes   = 16 << 20
+	journalBytes   = 4 << 20
 	journalChanges = 4096
 )

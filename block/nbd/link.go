@@ -8,6 +8,8 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // depth is how many requests are under way on one connection.
@@ -26,14 +28,20 @@ type link struct {
 
 	free chan int // slots of table without a call
 
+	// heard is when the peer last gave a sign of life, or the first of the calls under
+	// way was made: a time.Duration after began, as no clock that is set may matter.
+	began time.Time
+	heard atomic.Int64
+
 	mu    sync.Mutex
+	calls int // in table
 	table [depth]*call
 	turn  [depth]uint32 // the upper half of a slot's cookie: an old answer is none to a new call
 	ended bool
 }
 
 func newLink(conn net.Conn, e export) *link {
-	l := &link{conn: conn, e: e, free: make(chan int, depth)}
+	l := &link{conn: conn, e: e, free: make(chan int, depth), began: time.Now()}
 	for i := range depth {
 		l.free <- i
 	}
@@ -51,6 +59,9 @@ func (l *link) enter(c *call, slot int) (cookie uint64, ok bool) {
 	defer l.mu.Unlock()
 	if l.ended {
 		return 0, false
+	}
+	if l.calls++; l.calls == 1 {
+		l.heard.Store(int64(time.Since(l.began)))
 	}
 	c.reset()
 	c.slot = slot
@@ -74,6 +85,7 @@ func (l *link) find(cookie uint64) *call {
 func (l *link) complete(c *call, err error) {
 	l.mu.Lock()
 	l.table[c.slot] = nil
+	l.calls--
 	l.mu.Unlock()
 	l.free <- c.slot // a call has one slot: there is room
 	c.done <- err
@@ -101,6 +113,23 @@ func (l *link) send(c *call, cookie uint64) error {
 	}
 	clear(l.vector)
 	return l.out.Flush()
+}
+
+// silent is how long the peer has been silent with calls under way.
+func (l *link) silent() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.calls == 0 {
+		return 0
+	}
+	return time.Since(l.began) - time.Duration(l.heard.Load())
+}
+
+// Read reads from the connection, and notes the sign of life.
+func (l *link) Read(p []byte) (int, error) {
+	n, err := l.conn.Read(p)
+	l.heard.Store(int64(time.Since(l.began)))
+	return n, err
 }
 
 // receive takes answers until the connection ends or is not to be trusted any more,

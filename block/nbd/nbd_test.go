@@ -27,7 +27,26 @@ type store struct {
 	data, kept     []byte
 	flushes        int
 	err            error
-	flushed, after int // bytes written since the last flush, and most ever
+	flushed, after int           // bytes written since the last flush, and most ever
+	stall          chan struct{} // nothing is written until it is closed
+}
+
+// stalls has the store stall for a while.
+func (s *store) stalls(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stall := make(chan struct{})
+	s.stall = stall
+	time.AfterFunc(d, func() { close(stall) })
+}
+
+func (s *store) wait() {
+	s.mu.Lock()
+	stall := s.stall
+	s.mu.Unlock()
+	if stall != nil {
+		<-stall
+	}
 }
 
 func newStore(size int64) *store { return &store{data: make([]byte, size), kept: make([]byte, size)} }
@@ -48,6 +67,7 @@ func (s *store) ReadAt(p []byte, offset int64) (int, error) {
 }
 
 func (s *store) WriteAt(p []byte, offset int64) (int, error) {
+	s.wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -367,6 +387,54 @@ func TestPatience(t *testing.T) {
 	})
 }
 
+// A server that takes requests and answers none is left after Options.Patience, and
+// what it was asked goes to the next.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newStore(1 << 20)
+		s := newSite(t, &server.Export{Device: d})
+		var told reports
+		c := s.connect(Options{Report: told.add, Patience: 20 * time.Second})
+		defer c.Close()
+		// It is silent too while it is sent what was not flushed.
+		if err := c.Writev([][]byte{make([]byte, 512)}, 0); err != nil {
+			t.Fatal(err)
+		}
+		want := bytes.Repeat([]byte{7}, 4096)
+		d.stalls(30 * time.Second)
+		began := time.Now()
+		if err := c.Writev([][]byte{want}, 8192); err != nil {
+			t.Errorf("Writev: %v", err)
+		}
+		if took := time.Since(began); took < 30*time.Second || took > 31*time.Second {
+			t.Errorf("it took %v, want 30s", took)
+		}
+		time.Sleep(time.Minute) // with nothing under way silence is no loss
+		if err := c.Flush(); err != nil || !d.holds(want, 8192) {
+			t.Errorf("Flush: %v, kept %t", err, d.holds(want, 8192))
+		}
+		if got, want := told.words(), []string{"down", "up"}; !slices.Equal(got, want) {
+			t.Errorf("reports: got %q, want %q", got, want)
+		}
+		d.stalls(5 * time.Minute)
+		began = time.Now()
+		if err := c.Writev([][]byte{want}, 8192); !errors.Is(err, block.ErrGone) || time.Since(began) > time.Minute {
+			t.Errorf("Writev: got %v after %v, want %v", err, time.Since(began), block.ErrGone)
+		}
+	})
+}
+
+func TestCanDiscard(t *testing.T) {
+	for flags, want := range map[uint16]bool{
+		flagHasFlags: false, flagSendTrim: false, flagSendWriteZeroes: false, flagSendTrim | flagSendWriteZeroes: true,
+	} {
+		c := &Client{e: export{flags: flags}}
+		if got := c.CanDiscard(); got != want {
+			t.Errorf("flags %#x: got %t, want %t", flags, got, want)
+		}
+	}
+}
+
 func TestChanged(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -446,8 +514,8 @@ func TestJournal(t *testing.T) {
 			t.Fatalf("%d bytes are kept", c.journal.bytes)
 		}
 	}
-	if d.flushes != 3 || d.after > journalBytes {
-		t.Errorf("got %d flushes and %d bytes between two, want 3 and at most %d", d.flushes, d.after, journalBytes)
+	if d.flushes != 12 || d.after > journalBytes {
+		t.Errorf("got %d flushes and %d bytes between two, want 12 and at most %d", d.flushes, d.after, journalBytes)
 	}
 	d.flushes = 0
 	for range journalChanges + 10 {

@@ -46,9 +46,29 @@ func open(ctx context.Context, p place, o *Options) (*session, export, error) {
 		}
 	}
 	for _, l := range s.links {
-		s.readers.Go(func() { s.fail(l.receive(l.conn)) })
+		s.readers.Go(func() { s.fail(l.receive(l)) })
 	}
+	s.readers.Go(func() { s.watch(o.Patience) })
 	return s, e, nil
+}
+
+// watch ends a session whose server takes requests and does not answer them: what it
+// may still be doing is done again by the next.
+func (s *session) watch(patience time.Duration) {
+	tick := time.NewTicker(patience / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ended:
+			return
+		}
+		for _, l := range s.links {
+			if l.silent() > patience {
+				s.fail(fmt.Errorf("the server has not answered for %v", patience))
+			}
+		}
+	}
 }
 
 // fits tells whether what is served now can stand for what was before.

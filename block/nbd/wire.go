@@ -44,6 +44,7 @@ const (
 	flagHasFlags        = 1 << 0
 	flagReadOnly        = 1 << 1
 	flagSendFlush       = 1 << 2
+	flagSendTrim        = 1 << 5
 	flagSendWriteZeroes = 1 << 6
 	flagCanMultiConn    = 1 << 8
 )
@@ -90,6 +91,8 @@ const (
 	requestLen = 28
 	// maxPayload is what a request may carry where the server names no limit, in bytes.
 	maxPayload = 32 << 20
+	// maxWrite is how much a write carries at most, in bytes; blocks are no larger.
+	maxWrite = 1 << 20
 	// maxAnswer bounds the data of an answer in the handshake, maxAnswers how many
 	// there are to one option.
 	maxAnswer  = 64 << 10

@@ -31,7 +31,9 @@ type File struct {
 	memory bool
 	// nowait: the file system may know RWF_NOWAIT.
 	nowait atomic.Bool
-	size   atomic.Int64
+	// solid: the file system has no holes.
+	solid atomic.Bool
+	size  atomic.Int64
 
 	// io is held by each call to read, by what must be alone to write.
 	io     sync.RWMutex
@@ -53,7 +55,7 @@ func Create(path string, size int64) error {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return mapped(err)
+		return NoSpace(err)
 	}
 	err = f.Truncate(size)
 	if err == nil {
@@ -64,7 +66,7 @@ func Create(path string, size int64) error {
 		err = syncFolder(filepath.Dir(path))
 	}
 	if err != nil {
-		return mapped(errors.Join(fmt.Errorf("creating %s: %w", path, err), os.Remove(path)))
+		return NoSpace(errors.Join(fmt.Errorf("creating %s: %w", path, err), os.Remove(path)))
 	}
 	return nil
 }
@@ -111,8 +113,8 @@ func Open(path string, size int64, readOnly bool) (*File, error) {
 	return f, nil
 }
 
-// mapped has the errors of a full disk as block.ErrNoSpace too.
-func mapped(err error) error {
+// NoSpace has the system's errors of a full file system be block.ErrNoSpace too.
+func NoSpace(err error) error {
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
 		return fmt.Errorf("%w: %w", block.ErrNoSpace, err)
 	}
@@ -120,7 +122,7 @@ func mapped(err error) error {
 }
 
 func (f *File) failed(doing string, err error) error {
-	return mapped(fmt.Errorf("%s %s: %w", doing, f.name, err))
+	return NoSpace(fmt.Errorf("%s %s: %w", doing, f.name, err))
 }
 
 // whole fails if the file has become shorter than it has to be. To seek is the
@@ -334,6 +336,9 @@ func (f *File) clear(offset, length int64, mode uint32) error {
 	defer f.io.RUnlock()
 	err := again(func() error { return unix.Fallocate(f.fd, mode, offset, length) })
 	if err == unix.EOPNOTSUPP || err == unix.ENOSYS {
+		if mode&unix.FALLOC_FL_PUNCH_HOLE != 0 {
+			f.solid.Store(true)
+		}
 		return f.zero(offset, length)
 	}
 	if err != nil {
@@ -412,6 +417,10 @@ func (f *File) Resize(size int64) error {
 	f.size.Store(size)
 	return nil
 }
+
+// CanDiscard tells whether Discard gives room back: whether the file system knows
+// holes, as far as anybody has tried.
+func (f *File) CanDiscard() bool { return !f.solid.Load() }
 
 // Used is what the file takes on its file system, in bytes.
 func (f *File) Used() (int64, error) {

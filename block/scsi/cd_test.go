@@ -32,14 +32,14 @@ func TestDisc(t *testing.T) {
 	} {
 		c := do(n, tt.cdb, nil)
 		expect(t, tt.name, c, "good")
-		if want := strings.Join(strings.Fields(tt.want), ""); hex.EncodeToString(c.DataIn) != want {
-			t.Errorf("%s: got %x, want %s", tt.name, c.DataIn, want)
+		if want := strings.Join(strings.Fields(tt.want), ""); hex.EncodeToString(c.Data) != want {
+			t.Errorf("%s: got %x, want %s", tt.name, c.Data, want)
 		}
 	}
 	b.memory.data[(size-1)*2048] = 7
 	c := do(n, code10(0x28, 0, size-1, 1), nil)
-	if expect(t, "the last block", c, "good"); len(c.DataIn) != 2048 || c.DataIn[0] != 7 {
-		t.Errorf("the last block: got %d bytes", len(c.DataIn))
+	if expect(t, "the last block", c, "good"); len(c.Data) != 2048 || c.Data[0] != 7 {
+		t.Errorf("the last block: got %d bytes", len(c.Data))
 	}
 	for _, tt := range []struct {
 		code []byte
@@ -77,8 +77,8 @@ func TestEject(t *testing.T) {
 		m = b.connect("iqn.b")
 		expect(t, "PREVENT while it is out", do(m, []byte{0x1e, 0, 0, 0, 1}, nil), "good")
 		expect(t, "a prevented load", move(n, loads), "5/5302")
-		if _, err := n.Manage(t.Context(), LogicalUnitReset, 0); err != nil {
-			t.Error(err)
+		if _, ends := n.Manage(LogicalUnitReset, 0); ends.Wait(t.Context()) != nil {
+			t.Error("the reset does not end")
 		}
 		expect(t, "the reset", do(n, []byte{0}, nil), "6/2903")
 		expect(t, "the reset, of the other", do(m, []byte{0}, nil), "6/2903")

@@ -47,8 +47,7 @@ type Command struct {
 	Expected int
 
 	// In and Out are what Begin finds the command to move, in bytes: In to the
-	// initiator at most, Out from it exactly. At most one is not zero, but for
-	// commands that do both. A command that answers with parameter data lowers In,
+	// initiator at most, Out from it exactly. At most one is not zero. A command that answers with parameter data lowers In,
 	// when it is executed, to the allocation length or what there is, the smaller one;
 	// residuals are counted from that.
 	In, Out int
@@ -59,8 +58,6 @@ type Command struct {
 	// Execute then does as much as whole blocks of it allow. The command does not
 	// keep it after Execute.
 	Data []byte
-	// DataIn is what a command with Out gives back besides; nil for nearly all.
-	DataIn []byte
 
 	// N is how many bytes of Data were filled (In), or used (Out).
 	N int

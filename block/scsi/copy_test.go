@@ -103,7 +103,7 @@ func TestExtendedCopy(t *testing.T) {
 		t.Error("the copy to the other unit differs")
 	}
 	c := do(n, code16(0x84, 0, 5<<56, 64), nil)
-	if got := hex.EncodeToString(c.DataIn); got != "00000008"+"01000201"+"0000000a" {
+	if got := hex.EncodeToString(c.Data); got != "00000008"+"01000201"+"0000000a" {
 		t.Errorf("RECEIVE COPY STATUS: got %s", got)
 	}
 	// Onto itself, both ways, in more than one chunk.
@@ -121,8 +121,8 @@ func TestExtendedCopy(t *testing.T) {
 	expect(t, "to what another has reserved", send(copyList(1, three, blockSegment(0, 1, 8, 0, 0))), "a/0d02")
 	expect(t, "from it", send(copyList(1, three, blockSegment(1, 0, 1, 0, 0))), "good")
 	page := do(n, []byte{0x12, 1, 0x8f, 0, 255, 0}, nil)
-	if len(page.DataIn) != 4+12+32+8+8+36 {
-		t.Errorf("the third-party copy page has %d bytes", len(page.DataIn))
+	if len(page.Data) != 4+12+32+8+8+36 {
+		t.Errorf("the third-party copy page has %d bytes", len(page.Data))
 	}
 }
 
@@ -144,8 +144,8 @@ func TestCopyAborted(t *testing.T) {
 		<-second.memory.stalled
 		reset := make(chan struct{})
 		go func() {
-			if _, err := n.Manage(t.Context(), LogicalUnitReset, 1<<48); err != nil {
-				t.Error(err)
+			if _, ends := n.Manage(LogicalUnitReset, 1<<48); ends.Wait(t.Context()) != nil {
+				t.Error("the reset does not end")
 			}
 			close(reset)
 		}()

@@ -157,8 +157,11 @@ func (u *Unit) vital(page byte, t *Target) []byte {
 		data[5] = 1    // non-rotating
 		data[7] = 0x40 // WABEREQ: what was erased reads as zeros
 	case page == pageProvisioning:
-		// LBPU, LBPWS, LBPWS10 and LBPRZ; thin provisioned.
-		data = append(data, 0, 0x80|0x40|0x20|0x04, 0x02, 0)
+		data = append(data, 0, 0, 0, 0)
+		if u.thin() {
+			data[5] = 0x80 | 0x40 | 0x20 | 0x04 // LBPU, LBPWS, LBPWS10, LBPRZ
+			data[6] = 0x02                      // thin provisioned
+		}
 	default:
 		return nil
 	}
@@ -277,10 +280,16 @@ func capacity16(u *Unit, c *Command) *condition {
 	binary.BigEndian.PutUint32(data[8:], uint32(u.block))
 	physical := max(int64(u.disk.Identity().PhysicalSize)/u.block, 1)
 	data[13] = byte(bits.TrailingZeros64(uint64(physical)))
-	data[14] = 0x80 | 0x40 // LBPME, LBPRZ
+	if u.thin() {
+		data[14] = 0x80 | 0x40 // LBPME, LBPRZ
+	}
 	c.reply(data)
 	return nil
 }
+
+// thin says whether to offer logical block provisioning: hosts that clear a file
+// system by UNMAP should know where that only writes zeros.
+func (u *Unit) thin() bool { return u.disk.CanDiscard() }
 
 // ready is TEST UNIT READY; Begin has found what speaks against it.
 func ready(*Unit, *Command) *condition { return nil }

@@ -91,6 +91,8 @@ func (m *memory) Flush() error {
 	return m.fail
 }
 
+func (m *memory) CanDiscard() bool { return !m.plain }
+
 func (m *memory) Discard(offset, length int64) error {
 	if m.plain {
 		return fmt.Errorf("discard: %w", errors.ErrUnsupported)
@@ -197,11 +199,13 @@ func carry(n *Nexus, c *Command, data []byte) {
 	if !n.Begin(c) {
 		finish(n, c, data)
 	}
+	answered := c.Data
 	n.End(c)
+	c.Data = answered
 }
 
 // finish carries a command out that Begin left to do. What it answered with stays in
-// its DataIn.
+// its Data.
 func finish(n *Nexus, c *Command, data []byte) {
 	switch {
 	case c.In > 0:
@@ -213,7 +217,7 @@ func finish(n *Nexus, c *Command, data []byte) {
 		n.Execute(c)
 	}
 	if c.In > 0 {
-		c.DataIn = c.Data[:c.N]
+		c.Data = c.Data[:c.N]
 	}
 }
 

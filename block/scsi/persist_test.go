@@ -23,8 +23,8 @@ func out(n *Nexus, action, kind byte, key, actionKey uint64, flags byte) *Comman
 func keysOf(n *Nexus) string {
 	c := do(n, []byte{0x5e, 0, 0, 0, 0, 0, 0, 1, 0, 0}, nil)
 	var s strings.Builder
-	fmt.Fprint(&s, binary.BigEndian.Uint32(c.DataIn))
-	for b := c.DataIn[8:]; len(b) > 0; b = b[8:] {
+	fmt.Fprint(&s, binary.BigEndian.Uint32(c.Data))
+	for b := c.Data[8:]; len(b) > 0; b = b[8:] {
 		fmt.Fprintf(&s, " %x", binary.BigEndian.Uint64(b))
 	}
 	return s.String()
@@ -33,10 +33,10 @@ func keysOf(n *Nexus) string {
 // reserved is the key and the type of READ RESERVATION.
 func reserved(n *Nexus) string {
 	c := do(n, []byte{0x5e, 1, 0, 0, 0, 0, 0, 1, 0, 0}, nil)
-	if len(c.DataIn) == 8 {
+	if len(c.Data) == 8 {
 		return "none"
 	}
-	return fmt.Sprintf("%x as %d", binary.BigEndian.Uint64(c.DataIn[8:]), c.DataIn[21])
+	return fmt.Sprintf("%x as %d", binary.BigEndian.Uint64(c.Data[8:]), c.Data[21])
 }
 
 // What each type lets others do, registered or not (SPC-4 table 66, SBC-3 table 9).
@@ -150,7 +150,7 @@ func TestFullStatus(t *testing.T) {
 	c := do(n, []byte{0x5e, 3, 0, 0, 0, 0, 0, 1, 0, 0}, nil)
 	want := "0000000100000034" + "000000000000000a00000000" + "0103" + "00000000" + "0001" + "0000001c" +
 		"45000018" + hex.EncodeToString([]byte("iqn.a,i,0x000000000001")) + "0000"
-	if got := hex.EncodeToString(c.DataIn); got != want {
+	if got := hex.EncodeToString(c.Data); got != want {
 		t.Errorf("got\n%s, want\n%s", got, want)
 	}
 }
@@ -280,8 +280,8 @@ func TestReserve(t *testing.T) {
 	x = b.target.Connect("iqn.a,i,0x000000000001", nil)
 	expect(t, "the attention comes first", do(x, []byte{0}, nil), "6/2900")
 	expect(t, "the other way round", do(x, []byte{0}, nil), "conflict")
-	if _, err := x.Manage(t.Context(), LogicalUnitReset, 0); err != nil {
-		t.Error(err)
+	if _, ends := x.Manage(LogicalUnitReset, 0); ends.Wait(t.Context()) != nil {
+		t.Error("the reset does not end")
 	}
 	expect(t, "after the reset", do(x, []byte{0}, nil), "6/2903")
 	expect(t, "after the attention", do(x, []byte{0}, nil), "good")

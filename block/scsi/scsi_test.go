@@ -85,8 +85,8 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(c.DataIn, want) {
-			t.Errorf("%s: got\n%x, want\n%x", tt.name, c.DataIn, want)
+		if !bytes.Equal(c.Data, want) {
+			t.Errorf("%s: got\n%x, want\n%x", tt.name, c.Data, want)
 		}
 	}
 }
@@ -164,7 +164,7 @@ func TestReadWrite(t *testing.T) {
 			}
 			r := do(n, tt.read, nil)
 			expect(t, fmt.Sprintf("read %#x", tt.read[0]), r, "good")
-			if !bytes.Equal(r.DataIn, data) {
+			if !bytes.Equal(r.Data, data) {
 				t.Errorf("read %#x after write %#x: other data", tt.read[0], tt.write[0])
 			}
 		}
@@ -300,6 +300,11 @@ func TestProvisioning(t *testing.T) {
 		b := newRig(t, block.Identity{}, nil)
 		b.memory.plain = plain
 		n := b.connect("iqn.a")
+		offered := map[bool]string{false: "00b2000400e40200 c0", true: "00b2000400000000 00"}[plain]
+		got := fmt.Sprintf("%x %02x", do(n, []byte{0x12, 1, 0xb2, 0, 255, 0}, nil).Data, do(n, code16(0x9e, 0x10, 0, 32), nil).Data[14])
+		if got != offered {
+			t.Errorf("plain %t: provisioning is offered as %s, want %s", plain, got, offered)
+		}
 		whole := func(what string, from, to int, want byte) {
 			t.Helper()
 			if got := b.memory.data[from*512 : to*512]; !bytes.Equal(got, blocks(to-from, want)) {
@@ -345,7 +350,7 @@ func TestProvisioning(t *testing.T) {
 
 		c := do(n, code16(0x9e, 0x12, 31, 8+3*16), nil)
 		want := "0000003400000000" + "000000000000001f0000000100000000" + "00000000000000200000000801000000" + "00000000000000280000000800000000"
-		if got := hex.EncodeToString(c.DataIn); got != want && !plain {
+		if got := hex.EncodeToString(c.Data); got != want && !plain {
 			t.Errorf("GET LBA STATUS: got\n%s, want\n%s", got, want)
 		}
 		expect(t, "SANITIZE", do(n, []byte{0x48, 2}, nil), "good")
@@ -384,8 +389,8 @@ func TestErrors(t *testing.T) {
 	for _, code := range [][]byte{code10(0x2a, 0, 0, 1), code10(0x41, 0, 0, 1), code16(0x93, 8, 0, 1), code10(0x42, 0, 0, 24), code16(0x89, 0, 0, 0), code16(0x8b, 0, 0, 1), code10(0x2e, 0, 0, 1), {0x48, 2}} {
 		expect(t, fmt.Sprintf("read-only, %#x", code[0]), do(n, code, blocks(1, 0)), "7/2700")
 	}
-	if c := do(n, []byte{0x1a, 0, 0x3f, 0, 255}, nil); c.DataIn[2] != 0x90 {
-		t.Errorf("MODE SENSE of what is read-only: got %#x, want WP", c.DataIn[2])
+	if c := do(n, []byte{0x1a, 0, 0x3f, 0, 255}, nil); c.Data[2] != 0x90 {
+		t.Errorf("MODE SENSE of what is read-only: got %#x, want WP", c.Data[2])
 	}
 }
 
@@ -394,7 +399,7 @@ func Test4Kn(t *testing.T) {
 	b := newRig(t, block.Identity{BlockSize: 4096}, nil)
 	n := b.connect("iqn.a")
 	c := do(n, code16(0x9e, 0x10, 0, 32), nil)
-	if got := hex.EncodeToString(c.DataIn[:16]); got != "0000000000000fff000010000000c000" {
+	if got := hex.EncodeToString(c.Data[:16]); got != "0000000000000fff000010000000c000" {
 		t.Errorf("READ CAPACITY(16): got %s", got)
 	}
 	expect(t, "write", do(n, code10(0x2a, 0, 1, 1), bytes.Repeat([]byte{6}, 4096)), "good")
@@ -441,8 +446,8 @@ func TestMode(t *testing.T) {
 	expect(t, "the same geometry", do(n, []byte{0x15, 0x10, 0, 0, 12}, descriptor), "good")
 	descriptor[10] = 16
 	expect(t, "another block size", do(n, []byte{0x15, 0x10, 0, 0, 12}, descriptor), "5/2600")
-	if r, err := n.Manage(t.Context(), LogicalUnitReset, 0); r != FunctionComplete || err != nil {
-		t.Errorf("LOGICAL UNIT RESET: %d, %v", r, err)
+	if r, ends := n.Manage(LogicalUnitReset, 0); r != FunctionComplete || ends.Wait(t.Context()) != nil {
+		t.Errorf("LOGICAL UNIT RESET: response %d, or it does not end", r)
 	}
 	expect(t, "the reset", do(n, []byte{0}, nil), "6/2903")
 	expect(t, "a write after the reset", do(n, code10(0x2a, 0, 0, 1), blocks(1, 1)), "good")
@@ -476,15 +481,15 @@ func TestNowhere(t *testing.T) {
 			if tt.lun == 1<<48 {
 				want = 0x7f
 			}
-			if c.DataIn[0] != want {
-				t.Errorf("INQUIRY of LUN %#x: got %#x, want %#x", tt.lun, c.DataIn[0], want)
+			if c.Data[0] != want {
+				t.Errorf("INQUIRY of LUN %#x: got %#x, want %#x", tt.lun, c.Data[0], want)
 			}
 		case tt.cdb[0] == 0x03:
-			if got := hex.EncodeToString(c.DataIn[:14]); got != "700005000000000a000000002500" {
+			if got := hex.EncodeToString(c.Data[:14]); got != "700005000000000a000000002500" {
 				t.Errorf("REQUEST SENSE: got %s", got)
 			}
 		case tt.cdb[0] == 0xa0:
-			if got := hex.EncodeToString(c.DataIn); got != "000000100000000000000000000000000007000000000000" {
+			if got := hex.EncodeToString(c.Data); got != "000000100000000000000000000000000007000000000000" {
 				t.Errorf("REPORT LUNS: got %s", got)
 			}
 		}

@@ -166,5 +166,4 @@ func (c *Command) fail(d *condition) {
 	c.Status = StatusCheckCondition
 	c.Sense = d.append(c.Sense[:0], c.link != nil && c.link.unit.mode.descriptorSense.Load())
 	c.N = 0
-	c.DataIn = nil
 }

@@ -318,14 +318,30 @@ const (
 	TaskDoesNotExist Response = 1
 	LUNDoesNotExist  Response = 2
 	NotSupported     Response = 5
-	FunctionRejected Response = 255
 )
 
+// Endings are closed as the commands of a task management function end.
+type Endings []<-chan struct{}
+
+// Wait returns when all have ended; if ctx ends before that, with its error.
+func (e Endings) Wait(ctx context.Context) error {
+	for _, end := range e {
+		select {
+		case <-end:
+		case <-ctx.Done():
+			return fmt.Errorf("commands do not end: %w", context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
 // Manage carries out a task management function on a unit, or all of the target's.
-// It marks the commands concerned and returns when they have ended, so that nothing
-// of them can land any more; if ctx ends before that, with its error. The transport
-// itself has to stop waiting for the data of this nexus' own commands.
-func (n *Nexus) Manage(ctx context.Context, f Function, lun uint64) (Response, error) {
+// It marks the commands concerned and does not block: the transport calls it in the
+// order in which the initiator sent it and the commands, so that it concerns those
+// before it and no other. Once all endings are there nothing of these commands can
+// land any more, and the function may be answered. The transport itself has to stop
+// waiting for the data of this nexus' own commands.
+func (n *Nexus) Manage(f Function, lun uint64) (Response, Endings) {
 	var units []*Unit
 	switch f {
 	case AbortTaskSet, ClearTaskSet, LogicalUnitReset:
@@ -341,7 +357,7 @@ func (n *Nexus) Manage(ctx context.Context, f Function, lun uint64) (Response, e
 	default: // ClearACA: INQUIRY's NORMACA is 0
 		return NotSupported, nil
 	}
-	var ends []<-chan struct{}
+	var ends Endings
 	for _, u := range units {
 		match := func(*link, *Command) bool { return true }
 		switch f {
@@ -364,14 +380,7 @@ func (n *Nexus) Manage(ctx context.Context, f Function, lun uint64) (Response, e
 		}
 		ends = append(ends, u.tasks.abortAll(n, match)...)
 	}
-	for _, end := range ends {
-		select {
-		case <-end:
-		case <-ctx.Done():
-			return FunctionRejected, fmt.Errorf("commands do not end: %w", context.Cause(ctx))
-		}
-	}
-	return FunctionComplete, nil
+	return FunctionComplete, ends
 }
 
 // reportLUNs is REPORT LUNS (SPC-4 section 6.33).

@@ -144,8 +144,8 @@ func TestManage(t *testing.T) {
 			synctest.Wait()
 			answered := make(chan Response)
 			go func() {
-				r, err := n.Manage(t.Context(), tt.f, 0)
-				if err != nil {
+				r, ends := n.Manage(tt.f, 0)
+				if err := ends.Wait(t.Context()); err != nil {
 					t.Errorf("function %d: %v", tt.f, err)
 				}
 				answered <- r
@@ -186,18 +186,24 @@ func TestManage(t *testing.T) {
 		lun  uint64
 		want Response
 	}{{ClearACA, 0, NotSupported}, {8, 0, NotSupported}, {LogicalUnitReset, 5 << 48, LUNDoesNotExist}, {TargetWarmReset, 5 << 48, FunctionComplete}} {
-		if r, err := n.Manage(t.Context(), tt.f, tt.lun); r != tt.want || err != nil {
-			t.Errorf("function %d, LUN %#x: got %d, %v, want %d", tt.f, tt.lun, r, err, tt.want)
+		if r, ends := n.Manage(tt.f, tt.lun); r != tt.want || len(ends) != 0 {
+			t.Errorf("function %d, LUN %#x: got %d, %d commands, want %d", tt.f, tt.lun, r, len(ends), tt.want)
 		}
 	}
 	expect(t, "after a reset", do(n, []byte{0}, nil), "6/2902")
 	c := begin(t, n, Simple, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := n.Manage(ctx, AbortTaskSet, 0); err == nil {
+	_, ends := n.Manage(AbortTaskSet, 0)
+	later := begin(t, n, Simple, 2)
+	if err := ends.Wait(ctx); err == nil {
 		t.Error("a function whose command does not end: no error")
 	}
 	n.End(c)
+	if err := ends.Wait(t.Context()); err != nil || later.Aborted() {
+		t.Errorf("after its end: %v; a command that began later is aborted: %t", err, later.Aborted())
+	}
+	n.End(later)
 }
 
 // A unit that is taken away ends its commands first.
@@ -249,16 +255,16 @@ func TestAttention(t *testing.T) {
 	expect(t, "INQUIRY", do(n, []byte{0x12, 0, 0, 0, 36}, nil), "good")
 	expect(t, "resized", do(n, code10(0x28, 0, 0, 1), nil), "6/2a09")
 	c := do(n, []byte{0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0}, nil)
-	if !bytes.Equal(c.DataIn, []byte{0, 0, 0x1f, 0xff, 0, 0, 2, 0}) {
-		t.Errorf("READ CAPACITY after the resize: got %x", c.DataIn)
+	if !bytes.Equal(c.Data, []byte{0, 0, 0x1f, 0xff, 0, 0, 2, 0}) {
+		t.Errorf("READ CAPACITY after the resize: got %x", c.Data)
 	}
 	err := b.disk.Exchange(func(d block.Device) (block.Device, bool, error) { return d, true, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
 	c = do(n, []byte{0x03, 0, 0, 0, 18}, nil)
-	if c.DataIn[2] != 6 || c.DataIn[12] != 0x28 {
-		t.Errorf("REQUEST SENSE: got %x, want 6/2800", c.DataIn)
+	if c.Data[2] != 6 || c.Data[12] != 0x28 {
+		t.Errorf("REQUEST SENSE: got %x, want 6/2800", c.Data)
 	}
 	expect(t, "after REQUEST SENSE", do(n, []byte{0}, nil), "good")
 }
@@ -287,8 +293,8 @@ func TestCrowd(t *testing.T) {
 				case 30:
 					out(n, 3, 0, uint64(i+1), 0, 0)
 				case 40:
-					if _, err := n.Manage(t.Context(), LogicalUnitReset, 0); err != nil {
-						t.Error(err)
+					if _, ends := n.Manage(LogicalUnitReset, 0); ends.Wait(t.Context()) != nil {
+						t.Error("the reset does not end")
 					}
 				}
 			}

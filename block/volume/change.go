@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/raw"
 	"github.com/nitrino/nitrino/host"
 )
 
@@ -285,7 +286,7 @@ func (s *Store) Rename(ctx context.Context, name, to string) error {
 		return err
 	}
 	if err := os.Rename(s.volumePath(name), s.volumePath(to)); err != nil {
-		return fmt.Errorf("renaming %s: %w", name, err)
+		return fmt.Errorf("renaming %s: %w", name, raw.NoSpace(err))
 	}
 	s.mu.Lock()
 	delete(s.volumes, name)

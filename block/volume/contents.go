@@ -142,8 +142,8 @@ func (s *Store) Verify(ctx context.Context, name string) error {
 	if err == nil && got.String() != want {
 		err = fmt.Errorf("%w: the digest is %s, not %s", block.ErrMedium, got, want)
 	}
-	if errors.Is(err, block.ErrMedium) {
-		s.fail(v, err)
+	if err == nil || errors.Is(err, block.ErrMedium) {
+		s.failure(v, &v.damaged, err)
 	}
 	if err != nil {
 		return fmt.Errorf("verifying %s: %w", name, err)

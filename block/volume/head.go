@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nitrino/nitrino/block"
 )
@@ -17,12 +18,16 @@ type head struct {
 	layer  *layer
 	dev    block.Device
 	prompt block.Prompt // dev, where it is one
+	remote bool         // dev takes no room on the card
 	mirror *mirror      // nil but in a merge
+
+	full atomic.Bool // the owner was told that a remote one has no room
 }
 
 func (h *head) put(d block.Device) {
 	h.dev = d
 	h.prompt, _ = d.(block.Prompt)
+	_, h.remote = d.(*upstream)
 }
 
 func (h *head) Size() int64 { return h.dev.Size() }
@@ -41,8 +46,8 @@ func (h *head) TryWritev(bufs [][]byte, offset int64) (bool, error) {
 		return false, nil
 	}
 	done, err := h.prompt.TryWritev(bufs, offset)
-	if err != nil {
-		h.note(err)
+	if done {
+		h.note(block.Length(bufs), err)
 	}
 	return done, err
 }
@@ -57,35 +62,42 @@ func (h *head) WriteZeroes(offset, length int64, keep bool) error {
 
 // change makes a change that may take room.
 func (h *head) change(offset, length int64, f func(block.Device) error) error {
-	if h.store.room.tight.Load() {
-		there, err := mapped(h.dev, offset, length)
+	if !h.remote && h.store.room.tight.Load() {
+		there, err := hasRoom(h.dev, offset, length)
 		if err != nil {
 			return err
 		}
 		if !there {
-			h.note(block.ErrNoSpace)
+			h.note(0, block.ErrNoSpace)
 			return block.ErrNoSpace
 		}
 	}
-	if h.mirror != nil {
-		return h.mirror.change(offset, f)
-	}
-	err := f(h.dev)
-	if err != nil {
-		h.note(err)
-	}
+	err := h.both(offset, f)
+	h.note(length, err)
 	return err
 }
 
-func (h *head) Discard(offset, length int64) error {
-	f := func(d block.Device) error { return d.Discard(offset, length) }
+// both makes a change, in a merge also below.
+func (h *head) both(offset int64, f func(block.Device) error) error {
 	if h.mirror != nil {
 		return h.mirror.change(offset, f)
 	}
 	return f(h.dev)
 }
 
-func (h *head) Flush() error { return h.dev.Flush() }
+func (h *head) Discard(offset, length int64) error {
+	err := h.both(offset, func(d block.Device) error { return d.Discard(offset, length) })
+	h.note(0, err) // an overlay may need room for its bits
+	return err
+}
+
+func (h *head) CanDiscard() bool { return canDiscard(h.dev) }
+
+func (h *head) Flush() error {
+	err := h.dev.Flush()
+	h.note(0, err)
+	return err
+}
 
 func (h *head) Extent(offset int64) (int64, bool, error) { return h.dev.Extent(offset) }
 
@@ -97,23 +109,45 @@ func (h *head) Close() error {
 	return nil
 }
 
-// note has the owner told that there is no room.
-func (h *head) note(err error) {
-	if errors.Is(err, block.ErrNoSpace) {
+// note looks after the room when n bytes were written, or could not be.
+func (h *head) note(n int64, err error) {
+	switch {
+	case h.remote && errors.Is(err, block.ErrNoSpace):
+		if h.full.CompareAndSwap(false, true) { // once for as long as the volume is in use
+			h.store.fullUpstream(h.volume)
+		}
+	case errors.Is(err, block.ErrNoSpace):
 		h.store.full(h.volume)
+	case !h.remote && err == nil:
+		h.store.wrote(n)
 	}
 }
 
-// mapped tells whether all of a range takes room already.
-func mapped(d block.Device, offset, length int64) (bool, error) {
+// hasRoom tells whether all of a range has room of the device's own already.
+func hasRoom(d block.Device, offset, length int64) (bool, error) {
 	for end := offset + length; offset < end; {
-		n, there, err := d.Extent(offset)
+		n, own := ownOf(d, offset)
+		if !own {
+			return false, nil
+		}
+		mapped, there, err := d.Extent(offset)
 		if err != nil || !there {
 			return false, err
 		}
-		offset += n
+		offset += min(n, mapped)
 	}
 	return true, nil
+}
+
+// ownOf tells whether what is at offset is the device's own, and how many bytes the
+// answer holds for. All that is no overlay's is.
+func ownOf(d block.Device, offset int64) (length int64, own bool) {
+	if o, ok := d.(interface {
+		Own(offset int64) (length int64, own bool)
+	}); ok {
+		return o.Own(offset)
+	}
+	return d.Size() - offset, true
 }
 
 // A mirror has what is written to an overlay written to the layer below too, as

@@ -21,12 +21,15 @@ import (
 
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/qcow2"
+	"github.com/nitrino/nitrino/block/raw"
 	"github.com/nitrino/nitrino/host"
 )
 
 // maxWindow is how much of the unpacked data xz or zstd may have the reader keep in
-// memory, in bytes: what xz -9 uses, and more than zstd -19.
-const maxWindow = 64 << 20
+// memory, in bytes: what xz -7 uses and zstd -19 does not reach. xz -9 would have
+// 64 MiB, more than the process that serves the disks may take in all; one such
+// stream is unpacked at a time (Store.unpacking).
+const maxWindow = 16 << 20
 
 // Import makes a volume of the data that in gives, to its end. progress, which may
 // be nil, is told how many bytes of it have come. After an error nothing is left of
@@ -43,7 +46,7 @@ func (s *Store) Import(ctx context.Context, r block.ImportRequest, in io.Reader,
 	defer s.unreserve(r.Name)
 	info, err := s.receive(ctx, r, in, progress)
 	if err != nil {
-		return block.Info{}, fmt.Errorf("importing %s: %w", r.Name, noRoom(err))
+		return block.Info{}, fmt.Errorf("importing %s: %w", r.Name, raw.NoSpace(err))
 	}
 	return info, nil
 }
@@ -167,13 +170,21 @@ func (s *Store) unpack(ctx context.Context, r block.ImportRequest, in io.Reader,
 		return 0, "", err
 	}
 	defer data.Close()
+	if packed == windowed {
+		select {
+		case s.unpacking <- struct{}{}:
+			defer func() { <-s.unpacking }()
+		case <-ctx.Done():
+			return 0, "", ctx.Err()
+		}
+	}
 	plain := bufio.NewReaderSize(data, 4096)
 	magic, err := plain.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, "", readError(err)
 	}
 	limit := int64(maxSize)
-	if packed {
+	if packed != unpackedAlready {
 		// A few bytes can unpack to any number: more than the card has is of no use.
 		if _, limit, err = s.room.space(); err != nil {
 			return 0, "", err
@@ -181,7 +192,7 @@ func (s *Store) unpack(ctx context.Context, r block.ImportRequest, in io.Reader,
 	}
 	isQcow2 := bytes.Equal(magic, []byte("QFI\xfb")) // docs/interop/qcow2.txt of QEMU, "Header"
 	if isQcow2 && r.Format == "" || r.Format == "qcow2" {
-		if !packed {
+		if packed == unpackedAlready {
 			if err := s.room.need(r.Length); err != nil {
 				return 0, "", err
 			}
@@ -242,11 +253,13 @@ func (s *Store) unpackQcow2(ctx context.Context, r block.ImportRequest, in io.Re
 	return size, w.digest.String(), nil
 }
 
-// finalSize is that of a volume with so many bytes of contents.
+// finalSize is that of a volume with so many bytes of contents: where nobody asked for
+// another, up to 4 KiB, so that any image can be shown with blocks of any size, an
+// ISO image as a CD of 2 KiB blocks too. What is added are zeros.
 func finalSize(r block.ImportRequest, data int64) (int64, error) {
 	unit := int64(r.BlockSize)
 	whole := (data + unit - 1) / unit * unit
-	size := cmp.Or(r.Size, whole)
+	size := cmp.Or(r.Size, (data+grain-1)/grain*grain)
 	switch {
 	case data == 0:
 		return 0, fmt.Errorf("%w: it is empty", ErrContent)
@@ -258,29 +271,38 @@ func finalSize(r block.ImportRequest, data int64) (int64, error) {
 	return size, nil
 }
 
+// A packing says how much memory unpacking takes.
+type packing int
+
+const (
+	unpackedAlready packing = iota
+	small                   // 32 KiB
+	windowed                // up to maxWindow
+)
+
 // unpacked looks at the first bytes of a stream and unpacks it, if it is packed.
-func unpacked(in *bufio.Reader) (data io.ReadCloser, packed bool, err error) {
+func unpacked(in *bufio.Reader) (data io.ReadCloser, packed packing, err error) {
 	magic, err := in.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, false, readError(err)
+		return nil, 0, readError(err)
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}): // RFC 1952 section 2.3.1
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, false, readError(err)
+			return nil, 0, readError(err)
 		}
-		return z, true, nil
+		return z, small, nil
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}): // RFC 8878 section 3.1.1
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, false, readError(err)
+			return nil, 0, readError(err)
 		}
-		return z.IOReadCloser(), true, nil
+		return z.IOReadCloser(), windowed, nil
 	case string(magic) == xzMagic:
-		return io.NopCloser(newXZ(in)), true, nil
+		return io.NopCloser(newXZ(in)), windowed, nil
 	}
-	return io.NopCloser(in), false, nil
+	return io.NopCloser(in), unpackedAlready, nil
 }
 
 // readError tells an error of unpacking from those that happen on the way.
@@ -395,7 +417,8 @@ func (w *sparse) put(p []byte, offset int64) error {
 			end = min(end+grain, len(p))
 		}
 		if end > at {
-			if err := w.room.need(int64(end - at)); err != nil {
+			// The disks in use keep room to go on.
+			if err := w.room.need(int64(end-at) + lookAfter); err != nil {
 				return err
 			}
 			if _, err := w.f.WriteAt(p[at:end], offset+int64(at)); err != nil {

@@ -79,6 +79,8 @@ func TestImport(t *testing.T) {
 		{"raw as a disk", plain, block.ImportRequest{Kind: block.KindDisk}, plain, nil},
 		{"not whole sectors", odd, block.ImportRequest{}, oddWhole, nil},
 		{"4k blocks", plain[:5120], block.ImportRequest{BlockSize: 4096}, append(bytes.Clone(plain[:5120]), make([]byte, 3072)...), nil},
+		{"of CD blocks", plain[:3*2048], block.ImportRequest{}, append(bytes.Clone(plain[:3*2048]), make([]byte, 2048)...), nil},
+		{"of another size", plain[:5120], block.ImportRequest{Size: 5120}, plain[:5120], nil},
 		{"one byte", []byte{7}, block.ImportRequest{}, append([]byte{7}, make([]byte, 511)...), nil},
 		{"gzip", gz, block.ImportRequest{}, plain, nil},
 		{"gzip in two members", append(gzipped(t, plain[:1000]), gzipped(t, plain[1000:])...), block.ImportRequest{}, plain, nil},
@@ -111,7 +113,8 @@ func TestImport(t *testing.T) {
 		{"xz without its end", xzPacked(t, plain[:100], xz.WriterConfig{})[:130], block.ImportRequest{}, nil, ErrContent},
 		{"half a zstd", zstdPacked(t, plain)[:100_000], block.ImportRequest{}, nil, ErrContent},
 		{"xz with a wrong check", flip(xzPacked(t, plain[:100], xz.WriterConfig{}), 130), block.ImportRequest{}, nil, ErrContent},
-		{"xz with an odd window", largeWindow(xzPacked(t, plain[:100], xz.WriterConfig{})), block.ImportRequest{}, nil, errors.ErrUnsupported},
+		{"xz with an odd window", largeWindow(xzPacked(t, plain[:100], xz.WriterConfig{}), 40), block.ImportRequest{}, nil, errors.ErrUnsupported},
+		{"xz with a large window", largeWindow(xzPacked(t, plain[:100], xz.WriterConfig{}), 28), block.ImportRequest{}, nil, errors.ErrUnsupported},
 		{"zstd with a lying window", []byte("\x28\xb5\x2f\xfd\x00\xf8rubbish..."), block.ImportRequest{}, nil, ErrContent},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,6 +133,9 @@ func TestImport(t *testing.T) {
 			ok(t, err)
 			if told != int64(len(tt.stream)) || info.Source != "a test" {
 				t.Errorf("got progress %d and source %q, want %d and %q", told, info.Source, len(tt.stream), "a test")
+			}
+			if tt.request.Size == 0 { // up to whole grains
+				tt.want = append(bytes.Clone(tt.want), make([]byte, -len(tt.want)&(grain-1))...)
 			}
 			w.same(t, "i", tt.want)
 			if tt.request.Kind == block.KindDisk {
@@ -150,10 +156,11 @@ func flip(p []byte, at int) []byte {
 	return p
 }
 
-// largeWindow has the first block's header of an xz file ask for 4 GiB of memory.
-func largeWindow(p []byte) []byte {
+// largeWindow has the first block's header of an xz file ask for so much memory: 28 is
+// 64 MiB, 40 is 4 GiB.
+func largeWindow(p []byte, size byte) []byte {
 	h := p[12 : 12+(int(p[12])+1)*4]
-	h[4] = 40
+	h[4] = size
 	binary.LittleEndian.PutUint32(h[len(h)-4:], crc32.ChecksumIEEE(h[:len(h)-4]))
 	return p
 }
@@ -184,7 +191,7 @@ func TestImportEnds(t *testing.T) {
 	wantErr(t, err, ErrExists)
 	ok(t, pipe.Close())
 	ok(t, <-done)
-	w.same(t, "i", make([]byte, 512))
+	w.same(t, "i", make([]byte, grain))
 	w.incomingEmpty(t)
 }
 
@@ -237,6 +244,9 @@ func TestGolden(t *testing.T) {
 	ok(t, os.Chmod(paths[0], 0o600))
 	ok(t, os.WriteFile(paths[0], flip(data, 777), 0o600))
 	wantErr(t, w.Verify(t.Context(), "golden"), block.ErrMedium)
+	_, release, err = w.Use("golden") // to save what can be saved
+	ok(t, err)
+	release()
 	if info := must(w.Get("golden"))(t); info.Failed == "" {
 		t.Error("the image is not marked as failed")
 	}
@@ -245,7 +255,8 @@ func TestGolden(t *testing.T) {
 func TestExport(t *testing.T) {
 	w := openAt(t, t.TempDir(), nil)
 	golden := append(append(pattern(1, 5120), make([]byte, 3*mib)...), pattern(2, 512)...)
-	w.image(t, "golden", golden)
+	odd := block.ImportRequest{Name: "golden", Size: int64(len(golden))} // no whole grains
+	must(w.Import(t.Context(), odd, bytes.NewReader(golden), nil))(t)
 	w.create(t, block.CreateRequest{Name: "d", Clone: "golden"})
 	w.write(t, "d", pattern(3, 512), 512)
 	want := map[string][]byte{"golden": golden, "d": with(golden, pattern(3, 512), 512)}
@@ -262,7 +273,7 @@ func TestExport(t *testing.T) {
 		}
 		b.Reset()
 		ok(t, w.Export(t.Context(), name, "qcow2", &b, nil))
-		must(w.Import(t.Context(), block.ImportRequest{Name: "copy-" + name}, &b, nil))(t)
+		must(w.Import(t.Context(), block.ImportRequest{Name: "copy-" + name, Size: int64(len(data))}, &b, nil))(t)
 		w.same(t, "copy-"+name, data)
 	}
 	wantErr(t, w.Export(t.Context(), "d", "vmdk", io.Discard, nil), ErrRequest)

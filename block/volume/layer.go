@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,13 +19,9 @@ import (
 	"github.com/nitrino/nitrino/internal/atomicfile"
 )
 
-const (
-	// maxDepth is how many layers may stand on one another: every read of what was
-	// never written goes through all of them.
-	maxDepth = 64
-	// dialTime is how long the first connection to an NBD server may take.
-	dialTime = 20 * time.Second
-)
+// maxDepth is how many layers may stand on one another: every read of what was
+// never written goes through all of them.
+const maxDepth = 64
 
 // A layer is one of the store. Its description and pins are guarded by Store.mu.
 type layer struct {
@@ -36,6 +30,8 @@ type layer struct {
 	// pins count what reads the layer and has no volume for it: it is neither
 	// deleted nor merged meanwhile.
 	pins int
+	// away is why its NBD server cannot be reached; guarded by Store.mu.
+	away string
 
 	mu   sync.Mutex
 	dev  block.Device // nil: not open
@@ -86,24 +82,11 @@ func (s *Store) openLayer(l *layer) error {
 		}
 		l.dev, l.base = o, base
 	case block.FormatNBD:
-		if s.opt.Dial == nil {
-			return fmt.Errorf("NBD servers: %w", errors.ErrUnsupported)
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), dialTime)
-		defer cancel()
-		d, err := s.opt.Dial(ctx, desc.Upstream)
+		u, err := s.openUpstream(l, desc)
 		if err != nil {
 			return err
 		}
-		if d.Size() < desc.Size {
-			return errors.Join(fmt.Errorf("%w: the NBD server's disk has shrunk from %d to %d bytes", block.ErrMedium, desc.Size, d.Size()), d.Close())
-		}
-		if len(s.above(l)) == 0 { // else they hide what is behind the end that they know
-			s.mu.Lock()
-			l.desc.Size = d.Size()
-			s.mu.Unlock()
-		}
-		l.dev = d
+		l.dev = u
 	}
 	return nil
 }
@@ -111,7 +94,12 @@ func (s *Store) openLayer(l *layer) error {
 func (s *Store) overlay(desc layerDescription, base block.Device) cow.Options {
 	return cow.Options{
 		Base: base, Size: desc.Size, BootID: s.opt.BootID,
-		Report: func(err error) { s.opt.Log.Error("a volume's overlay", "layer", desc.Data, "error", err) },
+		Report: func(err error) {
+			// Of a full card the head tells, once; hosts try again and again.
+			if !errors.Is(err, block.ErrNoSpace) {
+				s.opt.Log.Error("a volume's overlay", "layer", desc.Data, "error", err)
+			}
+		},
 	}
 }
 
@@ -245,7 +233,7 @@ func (s *Store) put(path string, description any) error {
 	if err := s.step("write %s", filepath.Base(filepath.Dir(path))); err != nil {
 		return err
 	}
-	return noRoom(atomicfile.Write(path, text, 0o600))
+	return raw.NoSpace(atomicfile.Write(path, text, 0o600))
 }
 
 // replace writes a description over another one; after an error the old one counts,
@@ -278,14 +266,6 @@ func (s *Store) remove(path string) error {
 		return err
 	}
 	return syncFolder(filepath.Dir(path))
-}
-
-// noRoom has an error of a full file system be block.ErrNoSpace too.
-func noRoom(err error) error {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
-		return fmt.Errorf("%w: %w", block.ErrNoSpace, err)
-	}
-	return err
 }
 
 // withoutSecrets is a URI without a user's password.

@@ -184,8 +184,20 @@ func (s *Store) progress(m *merge) func(done, total int64) {
 }
 
 func (s *Store) absorb(ctx context.Context, m *merge, over, lower *cow.Overlay) error {
-	if err := over.Absorb(ctx, lower, s.progress(m)); err != nil {
-		return err
+	// What is absorbed is there twice until the lower layer goes. The reserve is not
+	// for that.
+	inRoom, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	told, was := s.progress(m), int64(0)
+	err := over.Absorb(inRoom, lower, func(done, total int64) {
+		s.wrote(done - was)
+		if was = done; s.room.tight.Load() {
+			stop(block.ErrNoSpace)
+		}
+		told(done, total)
+	})
+	if err != nil {
+		return errors.Join(err, context.Cause(inRoom))
 	}
 	if err := over.Flush(); err != nil {
 		return err
@@ -353,45 +365,54 @@ func (s *Store) copyDown(ctx context.Context, m *merge, r *mirror) error {
 		if s.room.tight.Load() {
 			return block.ErrNoSpace
 		}
-		if err := r.copyStep(a, b); err != nil {
+		copied, err := r.copyStep(a, b)
+		if err != nil {
 			return err
 		}
+		s.wrote(copied)
 		told(r.upTo, size)
 	}
 	return nil
 }
 
-// copyStep copies what comes next, and moves upTo behind it.
-func (m *mirror) copyStep(a, b []byte) error {
+// copyStep copies what comes next, at most copied bytes, and moves upTo behind it.
+func (m *mirror) copyStep(a, b []byte) (copied int64, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.failed != nil {
-		return m.failed
+		return 0, m.failed
+	}
+	ownN, own := ownOf(m.over, m.upTo)
+	if !own { // it is below already
+		m.upTo += ownN
+		return 0, nil
 	}
 	n, above, err := m.over.Extent(m.upTo)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	belowN, below, err := m.below.Extent(m.upTo)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	n = min(n, ownN)
 	switch {
 	case !above && !below:
 		n = min(n, belowN)
 	case !above:
 		n = min(n, belowN)
 		if err := m.below.Discard(m.upTo, n); err != nil {
-			return err
+			return 0, err
 		}
 	default:
 		n = min(n, mergeStep)
 		if err := copyDifferent(m.over, m.below, m.upTo, a[:n], b[:n]); err != nil {
-			return err
+			return 0, err
 		}
+		copied = n
 	}
 	m.upTo += n
-	return nil
+	return copied, nil
 }
 
 // copyDifferent writes the blocks of a range that differ. a and b are as long as

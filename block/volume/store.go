@@ -99,9 +99,10 @@ type Store struct {
 	// taken if it fails. It is nil but in tests, which let power fail there.
 	edge func(step string) error
 
-	changing chan struct{} // a mutex that a context ends the wait for
-	work     chan struct{} // wakes Run; holds one
-	room     *room
+	changing  chan struct{} // a mutex that a context ends the wait for
+	work      chan struct{} // wakes Run; holds one
+	unpacking chan struct{} // held by who unpacks what takes much memory
+	room      *room
 
 	mu      sync.Mutex
 	volumes map[string]*volume
@@ -121,7 +122,9 @@ type volume struct {
 	name   string
 	desc   volumeDescription
 	failed string
-	gone   bool
+	// damaged is what Verify has found.
+	damaged string
+	gone    bool
 
 	// use guards what follows, and is held while the volume is put to use or out of it.
 	use   sync.Mutex
@@ -139,8 +142,9 @@ func open(o Options, edge func(string) error) (*Store, error) {
 	s := &Store{
 		opt: o, edge: edge,
 		changing: make(chan struct{}, 1), work: make(chan struct{}, 1),
-		room:    &room{dir: o.Dir, statfs: unix.Statfs},
-		volumes: make(map[string]*volume), layers: make(map[string]*layer),
+		unpacking: make(chan struct{}, 1),
+		room:      &room{dir: o.Dir, statfs: unix.Statfs},
+		volumes:   make(map[string]*volume), layers: make(map[string]*layer),
 		reserved: make(map[string]bool), changed: make(chan struct{}),
 	}
 	if err := s.load(); err != nil {
@@ -303,7 +307,7 @@ func (s *Store) info(v *volume, names map[string]string) (block.Info, layerDescr
 		Name: v.name, UUID: d.UUID, Kind: d.Kind,
 		BlockSize: d.BlockSize, PhysicalSize: d.PhysicalSize,
 		Of: cmp.Or(names[d.Of.UUID], d.Of.Name), Base: cmp.Or(names[d.Base.UUID], d.Base.Name),
-		Source: d.Source, Created: d.Created, Failed: v.failed,
+		Source: d.Source, Created: d.Created, Failed: cmp.Or(v.failed, s.awayBelow(v), v.damaged),
 	}
 	if d.Of == (naming{}) {
 		info.Of = ""
@@ -320,7 +324,8 @@ func (s *Store) info(v *volume, names map[string]string) (block.Info, layerDescr
 }
 
 // Use gives the volume's disk to an exporter, the same one to all. release ends
-// it, once; the disk closes with the last of them.
+// it, once; the disk closes with the last of them. Where the NBD server below is not
+// there all that needs it fails with block.ErrGone until it is, and Info.Failed says so.
 func (s *Store) Use(name string) (d *block.Disk, release func(), err error) {
 	v, err := s.find(name)
 	if err != nil {
@@ -406,14 +411,17 @@ func (s *Store) leave(v *volume) {
 }
 
 // fail notes why a volume cannot be used, or that it can; a change is reported.
-func (s *Store) fail(v *volume, err error) {
+func (s *Store) fail(v *volume, err error) { s.failure(v, &v.failed, err) }
+
+// failure is fail for one of the volume's kinds of failures.
+func (s *Store) failure(v *volume, kind *string, err error) {
 	why := ""
 	if err != nil {
 		why = err.Error()
 	}
 	s.mu.Lock()
-	was, name := v.failed, v.name
-	v.failed = why
+	was, name := *kind, v.name
+	*kind = why
 	s.mu.Unlock()
 	if (was == "") == (why == "") {
 		return

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/cow"
 )
 
 // TestMergeInUse merges below a disk that is written to all the time, into a raw
@@ -165,6 +167,40 @@ func TestMirror(t *testing.T) {
 	}
 }
 
+// counted counts the bytes that are read.
+type counted struct {
+	block.Device
+	n int64
+}
+
+func (c *counted) Readv(bufs [][]byte, offset int64) error {
+	c.n += block.Length(bufs)
+	return c.Device.Readv(bufs, offset)
+}
+
+// TestMergeOwn: a merge into the layer below looks at what is the upper one's own only.
+func TestMergeOwn(t *testing.T) {
+	below := &counted{Device: &memory{data: pattern(1, mib)}}
+	path := filepath.Join(t.TempDir(), "v")
+	ok(t, cow.Create(path, mib))
+	over := must(cow.Open(path, cow.Options{Base: below, Size: mib, BootID: "b0071d"}))(t)
+	defer over.Close()
+	ok(t, over.Writev([][]byte{pattern(2, 8192)}, 512<<10))
+	want := with(pattern(1, mib), pattern(2, 8192), 512<<10)
+	m := &mirror{over: over, below: below}
+	a, b := make([]byte, mergeStep), make([]byte, mergeStep)
+	for m.upTo < mib {
+		must(m.copyStep(a, b))(t)
+	}
+	if below.n != 8192 {
+		t.Errorf("%d bytes were read below, want 8192", below.n)
+	}
+	got := make([]byte, mib)
+	if ok(t, below.Readv([][]byte{got}, 0)); !bytes.Equal(got, want) {
+		t.Error("the layer below is not what the overlay was")
+	}
+}
+
 // An always is a device that never has to wait.
 type always struct{}
 
@@ -173,7 +209,10 @@ func (always) TryWritev([][]byte, int64) (bool, error) { return true, nil }
 
 // TestManyClones: what thousands of clones cost.
 func TestManyClones(t *testing.T) {
-	const clones = 2000
+	clones := 1000
+	if os.Getenv("SOAK") != "" {
+		clones = 5000
+	}
 	w := openAt(t, quickFolder(t), nil)
 	w.image(t, "golden", pattern(1, 4*mib))
 	before := usage(t, w.dir)
@@ -182,7 +221,7 @@ func TestManyClones(t *testing.T) {
 		w.create(t, block.CreateRequest{Name: fmt.Sprintf("clone%04d", i), Clone: "golden", Size: 16 << 30})
 	}
 	created := time.Since(began)
-	each := (usage(t, w.dir) - before) / clones
+	each := (usage(t, w.dir) - before) / int64(clones)
 	ok(t, w.Close())
 	heap := heapInUse()
 	began = time.Now()
@@ -191,14 +230,14 @@ func TestManyClones(t *testing.T) {
 	began = time.Now()
 	list := w.List()
 	listed := time.Since(began)
-	closedHeap := (heapInUse() - heap) / clones
+	closedHeap := (heapInUse() - heap) / int64(clones)
 	var releases []func()
 	for i := range 200 {
 		_, release, err := w.Use(fmt.Sprintf("clone%04d", i))
 		ok(t, err)
 		releases = append(releases, release)
 	}
-	openHeap := (heapInUse()-heap)/200 - closedHeap*clones/200
+	openHeap := (heapInUse()-heap)/200 - closedHeap*int64(clones)/200
 	for _, release := range releases {
 		release()
 	}
@@ -301,6 +340,79 @@ func TestConcurrent(t *testing.T) {
 	clean(t, w)
 }
 
+// TestHammer does to one disk what can be done to it, all at the same time, and closes
+// the store in the middle of it: it comes to an end, and reads are right till then.
+func TestHammer(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.run(t)
+	w.create(t, block.CreateRequest{Name: "d", Size: mib})
+	var wg sync.WaitGroup
+	var closing atomic.Bool
+	fine := []error{ErrExists, ErrNotFound, ErrInUse, ErrRequest, ErrStandsOn}
+	again := func(f func(n int) error) {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				err := f(n)
+				if closing.Load() && (errors.Is(err, ErrClosed) || errors.Is(err, block.ErrClosed)) {
+					return
+				}
+				if err != nil && !slices.ContainsFunc(fine, func(e error) bool { return errors.Is(err, e) }) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	ctx := t.Context()
+	for i := range 3 {
+		p := pattern(uint64(i), 4096+512)
+		again(func(n int) error {
+			d, release, err := w.Use("d")
+			if err != nil {
+				return err
+			}
+			defer release()
+			got := make([]byte, len(p))
+			at := int64(i)*(256<<10) + int64(n%50)*512
+			if err := errors.Join(d.Writev([][]byte{p}, at, n%8 == 0), d.Readv([][]byte{got}, at)); err != nil {
+				return err
+			}
+			if !bytes.Equal(got, p) {
+				return fmt.Errorf("%d bytes at %d read differently", len(p), at)
+			}
+			return nil
+		})
+	}
+	for i := range 2 {
+		name := fmt.Sprintf("s%d", i)
+		again(func(int) error { _, err := w.Snapshot(ctx, "d", name); return err })
+		again(func(int) error { return w.Delete(ctx, name) })
+		again(func(int) error {
+			_, err := w.Create(ctx, block.CreateRequest{Name: "c" + name, Clone: name})
+			return err
+		})
+		again(func(int) error { return w.Delete(ctx, "c"+name) })
+		again(func(int) error { return w.Export(ctx, "d", "raw", io.Discard, nil) })
+	}
+	again(func(n int) error { return w.Resize(ctx, "d", mib+int64(min(n, 100))*4096) })
+	again(func(int) error {
+		w.List()
+		_, err := w.Create(ctx, block.CreateRequest{Name: "x", Size: mib})
+		return errors.Join(err, w.Delete(ctx, "x"))
+	})
+	time.Sleep(400 * time.Millisecond)
+	closing.Store(true)
+	ok(t, w.Close())
+	wg.Wait()
+	w = openAt(t, w.dir, nil)
+	clean(t, w)
+	for _, info := range w.List() {
+		if info.Failed != "" {
+			t.Errorf("%s has failed: %s", info.Name, info.Failed)
+		}
+	}
+}
+
 // TestReserve has the card be nearly full.
 func TestReserve(t *testing.T) {
 	w := openAt(t, quickFolder(t), nil)
@@ -349,6 +461,170 @@ func TestReserve(t *testing.T) {
 		t.Errorf("there are %q with the layers %q, want d and its own", w.names(), w.layerFiles(t))
 	}
 	w.incomingEmpty(t)
+}
+
+// TestReserveClone: what only the base has is no room of a clone's own.
+func TestReserveClone(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.image(t, "golden", pattern(1, mib))
+	w.create(t, block.CreateRequest{Name: "c", Clone: "golden"})
+	d, release, err := w.Use("c")
+	ok(t, err)
+	defer release()
+	ok(t, d.Writev([][]byte{pattern(2, 8192)}, 4096, false))
+	w.create(t, block.CreateRequest{Name: "nbd", Upstream: "nbd://u:secret@server/export"})
+	far, releaseFar, err := w.Use("nbd")
+	ok(t, err)
+	defer releaseFar()
+	w.room.statfs = func(_ string, st *unix.Statfs_t) error {
+		*st = unix.Statfs_t{Bsize: 4096, Blocks: 1 << 20}
+		return nil
+	}
+	w.watchRoom()
+	for _, c := range []struct {
+		offset, length int
+		want           error
+	}{{4096, 8192, nil}, {8192, 4096, nil}, {0, 4096, block.ErrNoSpace}, {8192, 8192, block.ErrNoSpace}} {
+		if err := d.Writev([][]byte{pattern(3, c.length)}, int64(c.offset), false); !errors.Is(err, c.want) {
+			t.Errorf("%d bytes at %d: got %v, want %v", c.length, c.offset, err, c.want)
+		}
+	}
+	ok(t, far.WriteZeroes(0, 4096, false)) // which takes none of the card's
+}
+
+// TestReserveKept: disks look for room themselves, however fast they write.
+func TestReserveKept(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.create(t, block.CreateRequest{Name: "d", Size: 256 * mib})
+	d, release, err := w.Use("d")
+	ok(t, err)
+	defer release()
+	const size = 2 << 30
+	var written atomic.Int64
+	w.room.statfs = func(_ string, st *unix.Statfs_t) error {
+		*st = unix.Statfs_t{Bsize: 4096, Blocks: size / 4096, Bavail: uint64(max(0, 128*mib-written.Load()) / 4096)}
+		return nil
+	}
+	p := pattern(1, mib)
+	for at := int64(0); at < 256*mib; at += mib {
+		if err = d.Writev([][]byte{p}, at, false); err != nil {
+			break
+		}
+		written.Add(mib)
+	}
+	wantErr(t, err, block.ErrNoSpace)
+	if left := 128*mib - written.Load(); left < reserveOf(size)-lookAfter {
+		t.Errorf("%d MiB are left of the reserve of %d MiB", left>>20, reserveOf(size)>>20)
+	}
+}
+
+// TestFullOnce: what ends besides blocks is told once too, and so is the room of an
+// NBD server.
+func TestFullOnce(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.create(t, block.CreateRequest{Name: "d", Size: mib})
+	w.create(t, block.CreateRequest{Name: "nbd", Upstream: "nbd://u:secret@server/export"})
+	w.mu.Lock()
+	w.events = nil
+	w.mu.Unlock()
+	for _, remote := range []bool{false, true} {
+		h := &head{store: w.Store, volume: w.volumes["d"], remote: remote}
+		for range 3 {
+			h.note(0, block.ErrNoSpace)
+			w.watchRoom()
+		}
+	}
+	if got, want := w.kinds(), []string{"volume.full", "volume.full"}; !slices.Equal(got, want) {
+		t.Errorf("got events %q, want %q", got, want)
+	}
+}
+
+// TestFullInMerge: a merge leaves the reserve alone.
+func TestFullInMerge(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.image(t, "golden", pattern(1, mib))
+	w.create(t, block.CreateRequest{Name: "c", Clone: "golden"})
+	w.write(t, "c", pattern(2, mib), 0)
+	must(w.Snapshot(t.Context(), "c", "s"))(t)
+	ok(t, w.Delete(t.Context(), "s"))
+	w.room.statfs = func(_ string, st *unix.Statfs_t) error {
+		*st = unix.Statfs_t{Bsize: 4096, Blocks: 1 << 20}
+		return nil
+	}
+	w.watchRoom()
+	if retry := w.mergeAll(t.Context()); retry == 0 || w.layerCount() != 3 {
+		t.Errorf("got a retry in %v and %d layers, want one and 3", retry, w.layerCount())
+	}
+	w.room.statfs = unix.Statfs
+	w.watchRoom()
+	w.mergeAll(t.Context())
+	if got := w.layerCount(); got != 2 {
+		t.Errorf("there are %d layers, want 2", got)
+	}
+	w.same(t, "c", pattern(2, mib))
+}
+
+// TestAway: the volumes on an NBD server that is not there have failed, and come back
+// with it.
+func TestAway(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.create(t, block.CreateRequest{Name: "image", Upstream: "nbd://u:secret@server/export", ReadOnly: true})
+	w.create(t, block.CreateRequest{Name: "clone", Clone: "image"})
+	ok(t, w.Close())
+	w = openAt(t, w.dir, nil)
+	var there atomic.Bool
+	w.opt.Dial = func(ctx context.Context, uri string) (block.Device, error) {
+		if !there.Load() {
+			return nil, errors.New("connection refused")
+		}
+		return dialMemory(ctx, uri)
+	}
+	d, release, err := w.Use("clone")
+	ok(t, err)
+	defer release()
+	p := make([]byte, 512)
+	wantErr(t, d.Readv([][]byte{p}, 0), block.ErrGone)
+	wantErr(t, d.Writev([][]byte{p}, 0, false), block.ErrGone)
+	ok(t, d.Writev([][]byte{pattern(1, 4096)}, 0, true)) // that needs nothing of the base
+	changed := w.Changed()
+	for _, name := range []string{"image", "clone"} {
+		if info := must(w.Get(name))(t); !strings.Contains(info.Failed, "connection refused") {
+			t.Errorf("%s has failed with %q, want that its server cannot be reached", name, info.Failed)
+		}
+	}
+	there.Store(true)
+	<-changed
+	ok(t, d.Readv([][]byte{p}, 8192))
+	for _, info := range w.List() {
+		if info.Failed != "" {
+			t.Errorf("%s has failed: %s", info.Name, info.Failed)
+		}
+	}
+	if got, want := w.kinds(), []string{"volume.unreachable", "volume.reachable"}; !slices.Equal(got, want) {
+		t.Errorf("got events %q, want %q", got, want)
+	}
+}
+
+// TestAwayClose: a store closes while a server is not there.
+func TestAwayClose(t *testing.T) {
+	w := openAt(t, quickFolder(t), nil)
+	w.create(t, block.CreateRequest{Name: "d", Upstream: "nbd://u:secret@server/export"})
+	w.opt.Dial = func(ctx context.Context, _ string) (block.Device, error) {
+		return nil, errors.New("connection refused")
+	}
+	d, release, err := w.Use("d")
+	ok(t, err)
+	if !d.CanDiscard() {
+		t.Error("CanDiscard: got false before anybody knows")
+	}
+	release()
+	if info := must(w.Get("d"))(t); info.Failed != "" {
+		t.Errorf("d has failed: %s, but nobody asks its server", info.Failed)
+	}
+	_, release, err = w.Use("d")
+	ok(t, err)
+	ok(t, w.Close())
+	release()
 }
 
 // TestBomb: a few bytes that unpack to more than the card has are refused.

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // port is the name of the virtio port.
@@ -147,6 +151,8 @@ func (r request) do() (string, error) {
 		return "", fill(r.Path)
 	case "hold":
 		return "", hold(r.Text, r.Line)
+	case "names":
+		return "", names(r.Text)
 	case "size":
 		var s syscall.Statfs_t
 		err := syscall.Statfs(r.Path, &s)
@@ -239,6 +245,61 @@ func hold(label string, line uint32) error {
 		return errors.Join(ioctl(f, 0xc250b407, unsafe.Pointer(&request)), f.Close())
 	}
 	return fmt.Errorf("no GPIO chip %q", label)
+}
+
+// names is a name server from now on, at each address of the board, to which every
+// name is that of one IPv4 address.
+func names(address string) error {
+	to, err := netip.ParseAddr(address)
+	if err != nil {
+		return err
+	}
+	if !to.Is4() {
+		return fmt.Errorf("%s is no IPv4 address", to)
+	}
+	conn, err := net.ListenPacket("udp4", ":53")
+	if err != nil {
+		return err
+	}
+	go func() { // until the board ends
+		query := make([]byte, 512)
+		for {
+			n, from, err := conn.ReadFrom(query)
+			if err == nil {
+				err = answerName(conn, from, query[:n], to.As4())
+			}
+			if err != nil {
+				fmt.Fprintf(os.Stderr, "agent: names: %v\n", err)
+			}
+		}
+	}()
+	return nil
+}
+
+// answerName answers one query (RFC 1035).
+func answerName(conn net.PacketConn, to net.Addr, query []byte, address [4]byte) error {
+	var in dnsmessage.Parser
+	header, err := in.Start(query)
+	if err != nil {
+		return err
+	}
+	question, err := in.Question()
+	if err != nil {
+		return err
+	}
+	header.Response, header.Authoritative = true, true
+	out := dnsmessage.NewBuilder(nil, header)
+	err = errors.Join(out.StartQuestions(), out.Question(question), out.StartAnswers())
+	if question.Type == dnsmessage.TypeA {
+		head := dnsmessage.ResourceHeader{Name: question.Name, Class: question.Class, TTL: 1}
+		err = errors.Join(err, out.AResource(head, dnsmessage.AResource{A: address}))
+	}
+	text, err2 := out.Finish()
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	_, err = conn.WriteTo(text, to)
+	return err
 }
 
 func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {

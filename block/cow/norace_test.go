@@ -1,0 +1,6 @@
+//go:build !race
+
+package cow
+
+// poolMisses: see race_test.go.
+const poolMisses = 0
