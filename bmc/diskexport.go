@@ -34,6 +34,10 @@ const (
 // answer; core asks again.
 const applyLimit = 10 * time.Second
 
+// endLimit is how long a change waits for the commands that it ends. If storage does
+// not answer, the units that they are on are given up later.
+const endLimit = 6 * time.Second
+
 // errWaiting is for a change that does not count in all yet. It is also host.ErrBusy.
 var errWaiting error = &diskError{"what iSCSI exports is still being changed: storage does not answer", []error{errBusy, host.ErrBusy}}
 
@@ -63,7 +67,10 @@ type exports struct {
 	server *iscsi.Server
 	wake   chan struct{} // run is to look at whether to listen
 
-	// applying is held over changes of what is exported, which wait for storage.
+	endLimit time.Duration
+
+	// applying is held over changes of what is exported, which wait for storage, though
+	// not for long.
 	applying chan struct{} // holds one then
 	units    map[unitKey]*exportedUnit
 	targets  map[string]*exportedTarget
@@ -71,6 +78,7 @@ type exports struct {
 	// have been asked to log out, and may have something to write before.
 	leaving []*exportedTarget
 	open    map[string]bool // the targets that people were told to be anybody's
+	ends    scsi.Endings    // of commands of units that targets have no more
 
 	setting sync.Mutex // held while what is wanted is replaced and kept
 
@@ -82,6 +90,7 @@ type exports struct {
 	fares   []ServedTarget
 	missing bool // a unit is not there
 	parting bool // some are leaving
+	ending  bool // units are to be given up, on which commands have not ended
 }
 
 // wantedExports are what core wants exported.
@@ -110,12 +119,25 @@ type exportedTarget struct {
 	units map[uint16]*scsi.Unit
 }
 
-// show gives the target its units.
-func (t *exportedTarget) show(units map[uint16]*scsi.Unit) {
+// show gives a target its units. Those that it has no more must not be released
+// before over.
+func (e *exports) show(t *exportedTarget, units map[uint16]*scsi.Unit) {
 	if !maps.Equal(t.units, units) {
-		t.SetUnits(units)
+		e.ends = append(e.ends, t.SetUnits(units)...)
 		t.units = units
 	}
+}
+
+// over waits for the commands of units that targets had, though not for long, and
+// says whether they have all ended.
+func (e *exports) over() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), e.endLimit)
+	defer cancel()
+	if e.ends.Wait(ctx) != nil {
+		return false
+	}
+	e.ends = nil
+	return true
 }
 
 // openExports begins to export what the last core wanted.
@@ -128,7 +150,7 @@ func openExports(o exportsOptions) (*exports, error) {
 	}
 	e := &exports{
 		opt: o, wake: make(chan struct{}, 1), units: make(map[unitKey]*exportedUnit), targets: make(map[string]*exportedTarget),
-		applying: make(chan struct{}, 1), open: make(map[string]bool), want: new(wantedExports),
+		applying: make(chan struct{}, 1), open: make(map[string]bool), want: new(wantedExports), endLimit: endLimit,
 	}
 	e.server = iscsi.New(iscsi.Options{Log: o.Log, Report: func(severity host.Severity, kind, message string) {
 		o.Report(Event{Severity: severity, Kind: kind, Message: message})
@@ -263,7 +285,7 @@ func (e *exports) applyLocked() {
 	// New targets have their units before anybody may log in; those of targets that
 	// go are given up when nobody can use them any more.
 	for name, t := range targets {
-		t.show(units[name])
+		e.show(t, units[name])
 	}
 	e.mu.Lock()
 	// If something else is wanted meanwhile, who wants it applies it next.
@@ -286,18 +308,19 @@ func (e *exports) applyLocked() {
 			}
 			return false
 		}
-		t.show(nil)
+		e.show(t, nil)
 		return true
 	})
+	over := e.over()
 	for key, u := range e.units {
-		if !used[u.Unit] {
+		if !used[u.Unit] && over {
 			u.Close()
 			u.release()
 			delete(e.units, key)
 		}
 	}
 	e.mu.Lock()
-	e.fares, e.missing, e.parting = fares, missing, len(e.leaving) > 0
+	e.fares, e.missing, e.parting, e.ending = fares, missing, len(e.leaving) > 0, !over
 	e.mu.Unlock()
 	e.opt.Changed()
 }
@@ -364,7 +387,11 @@ func (e *exports) without(name string, f func() error) error {
 	for _, t := range e.targets {
 		rest := maps.Clone(t.units)
 		maps.DeleteFunc(rest, func(_ uint16, u *scsi.Unit) bool { return e.isOf(u, name) })
-		t.show(rest)
+		e.show(t, rest)
+	}
+	if !e.over() {
+		e.applyLocked()
+		return errWaiting
 	}
 	for key, u := range e.units {
 		if key.volume == name {
@@ -426,12 +453,13 @@ func (e *exports) mend(ctx context.Context) {
 	for {
 		volumes, sessions := e.opt.Volumes.Changed(), e.server.Changed()
 		e.mu.Lock()
-		again := e.missing || e.parting
+		again := e.missing || e.parting || e.ending
 		e.mu.Unlock()
 		if again {
 			e.apply()
 		}
 		select {
+		case <-time.After(applyLimit): // commands that end tell nobody here
 		case <-volumes:
 		case <-sessions:
 		case <-ctx.Done():
@@ -499,8 +527,9 @@ func (e *exports) close() {
 	e.applying <- struct{}{}
 	defer func() { <-e.applying }()
 	for _, t := range slices.AppendSeq(e.leaving, maps.Values(e.targets)) {
-		t.show(nil)
+		e.show(t, nil)
 	}
+	_ = e.ends.Wait(context.Background()) // which does not end
 	for _, u := range e.units {
 		u.Close()
 		u.release()

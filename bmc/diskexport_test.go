@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/volume"
 )
 
 // An initiator is the least that RFC 7143 lets one be: one command at a time.
@@ -285,6 +287,38 @@ func TestRevocation(t *testing.T) {
 	tasks.Wait()
 	if got := d.iscsi.served(); len(got) != 0 {
 		t.Errorf("got %+v, want nothing served", got)
+	}
+}
+
+// TestUnitsEnd: a volume is not given up while commands on it have not ended; that
+// holds up nothing else.
+func TestUnitsEnd(t *testing.T) {
+	d, stop := openDisk(t, "one", t.TempDir())
+	defer stop()
+	if _, err := d.volumes.Create(t.Context(), block.CreateRequest{Name: "a", Size: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.iscsi.set(true, []block.Target{TargetOf("a")}); err != nil {
+		t.Fatal(err)
+	}
+	last := make(chan struct{})
+	d.iscsi.applying <- struct{}{}
+	d.iscsi.endLimit = 10 * time.Millisecond
+	d.iscsi.ends = append(d.iscsi.ends, last)
+	<-d.iscsi.applying
+	if err := d.iscsi.without("a", func() error { t.Error("called"); return nil }); !errors.Is(err, errWaiting) {
+		t.Errorf("a change to the volume: got %v, want %v", err, errWaiting)
+	}
+	if err := d.iscsi.set(true, nil); err != nil {
+		t.Errorf("no targets: %v", err)
+	}
+	if err := d.volumes.Delete(t.Context(), "a"); !errors.Is(err, volume.ErrInUse) {
+		t.Errorf("deleting the volume: got %v, want %v", err, volume.ErrInUse)
+	}
+	close(last)
+	d.iscsi.apply()
+	if err := d.volumes.Delete(t.Context(), "a"); err != nil {
+		t.Errorf("deleting it when all has ended: %v", err)
 	}
 }
 

@@ -20,6 +20,9 @@ const (
 	tightWindow = 8
 	// maxImmediate is how many commands may be under way outside of the window.
 	maxImmediate = 16
+	// maxManaging is how many immediate task management functions may be: one for each
+	// command there can be.
+	maxManaging = maxWindow + maxImmediate
 
 	// receiveSize holds the longest PDU that may come.
 	receiveSize = pdu.HeaderLength + pdu.MaxAHSLength + 2*pdu.DigestLength + maxSegment
@@ -62,7 +65,7 @@ type conn struct {
 	work    sync.WaitGroup  // all goroutines but the reader
 	ctx     context.Context // ends when the connection breaks
 	cancel  context.CancelFunc
-	share   share
+	share   *share
 
 	// The reader's.
 	in    []byte
@@ -90,6 +93,7 @@ type conn struct {
 	// taken counts the commands in the window that have no answer yet, immediate those
 	// outside of it.
 	taken, immediate int
+	managing         int // immediate task management functions that have no answer yet
 	out              output
 	leaving          bool // somebody waits until there are no tasks, or nothing to send
 	closing          bool // what comes is ignored
@@ -103,7 +107,7 @@ type conn struct {
 func newConn(ctx context.Context, s *Server, sess *session, sock *socket, rest []byte) *conn {
 	r := sess.result
 	c := &conn{
-		s: s, session: sess, sock: sock, params: r.Parameters,
+		s: s, session: sess, sock: sock, params: r.Parameters, share: sess.share,
 		in: make([]byte, receiveSize), ahead: readAhead, tasks: make(map[uint32]*task),
 		expCmdSN: r.ExpCmdSN, maxCmdSN: r.ExpCmdSN + maxWindow - 1, statSN: r.StatSN,
 	}
@@ -128,6 +132,9 @@ func (c *conn) run() error {
 	c.abandonAll(func(*task) bool { return true })
 	c.work.Wait()
 	c.mu.Lock()
+	for c.out.sending && !c.mine { // those of watch and SetTargets, which are not of work
+		c.out.room.Wait()
+	}
 	c.forget()
 	if a := c.out.arena; a != nil {
 		c.out.arena = nil
@@ -455,8 +462,9 @@ func (c *conn) hold(h pdu.Header, ahs, data []byte) error {
 	return nil
 }
 
-// maxHeld is how much is kept of what came before its turn, bytes.
-const maxHeld = 1 << 20
+// maxHeld is how much is kept of what came before its turn, bytes. It is beside the
+// budget of memory.
+const maxHeld = 64 << 10
 
 // ordered handles a request that is immediate, or whose turn it is. Of a SCSI
 // command data may be nil, though it has some: it is still to be read then.

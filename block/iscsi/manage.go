@@ -13,6 +13,9 @@ func (c *conn) taskManagement(h *pdu.Header) error {
 	if err == nil && c.session.nexus == nil {
 		err = &pdu.Error{Reason: pdu.ReasonProtocolError, What: "task management in a discovery session"}
 	}
+	if err == nil && !c.enter(m.Immediate) {
+		err = &pdu.Error{Reason: pdu.ReasonImmediateTooMany, What: "too many immediate task management functions"}
+	}
 	if err != nil {
 		return c.refuse(h, err)
 	}
@@ -22,7 +25,8 @@ func (c *conn) taskManagement(h *pdu.Header) error {
 	case pdu.TaskReassign:
 		c.managed(&m, pdu.ReassignNotSupported)
 	case pdu.AbortTaskSet, pdu.ClearTaskSet, pdu.LogicalUnitReset:
-		c.manage(m, func(t *task) bool { return t.req.LUN == m.LUN })
+		// By what Manage marks, not by the LUN: it can be written in more than one way.
+		c.manage(m, func(t *task) bool { return t.cmd.Aborted() })
 	case pdu.TargetWarmReset, pdu.TargetColdReset:
 		c.manage(m, func(*task) bool { return true })
 	default:
@@ -31,10 +35,31 @@ func (c *conn) taskManagement(h *pdu.Header) error {
 	return nil
 }
 
+// enter counts a function that is under way, until managed: it may wait as long as a
+// command. It is false if there are too many.
+func (c *conn) enter(immediate bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !immediate:
+		c.taken++
+	case c.managing >= maxManaging:
+		return false
+	default:
+		c.managing++
+	}
+	return true
+}
+
 // managed queues the answer.
 func (c *conn) managed(m *pdu.TaskManagement, response byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if m.Immediate {
+		c.managing--
+	} else {
+		c.taken--
+	}
 	c.post(func(to *pdu.Header) {
 		(&pdu.TaskManagementResponse{Response: response, ITT: m.ITT}).Encode(to)
 		c.stamp(to, false)
@@ -63,7 +88,7 @@ func (c *conn) abortTask(m *pdu.TaskManagement) {
 	waits := t.state == receiving
 	c.mu.Unlock()
 	if waits {
-		c.abandon(t)
+		c.end(t)
 		c.managed(m, pdu.FunctionComplete)
 		return
 	}

@@ -41,8 +41,8 @@ const (
 	kinds
 )
 
-// A share is what one connection has of the memory; a quarter at most, so that one
-// that is stuck leaves enough to the others.
+// A share is what the connections of one initiator have of the memory; a quarter at
+// most, so that one that is stuck leaves enough to the others.
 type share struct{ used [kinds]int } // guarded by memory.mu
 
 type waiter struct {
@@ -74,8 +74,8 @@ func sized(n int) (class, length int) {
 	return class, smallestBuffer << class
 }
 
-// fits says whether n bytes more are within the limits; the first buffer of a
-// connection, or of all, may be greater. The caller holds mu.
+// fits says whether n bytes more are within the limits; the first buffer of a share,
+// or of all, may be greater. The caller holds mu.
 func (m *memory) fits(s *share, n int) bool {
 	return m.room(n) && m.fair(s, n)
 }
@@ -159,18 +159,22 @@ func (m *memory) wait(s *share, n int, quit <-chan struct{}) *buffer {
 }
 
 // serve gives to those that wait, in their order; one that only its share holds up
-// does not hold up the others. The caller holds mu.
+// does not hold up those of others. The caller holds mu.
 func (m *memory) serve() {
+	var full []*share
 	for i := 0; i < len(m.queue); {
 		w := m.queue[i]
 		_, length := sized(w.n)
 		switch {
+		case slices.Contains(full, w.share):
+			i++ // after those before it: a command may wait for one of them
 		case m.fits(w.share, length):
 			m.queue = slices.Delete(m.queue, i, i+1)
 			w.got <- m.take(w.share, limited, w.n)
 		case m.fair(w.share, length):
 			return // first come, first served
 		default:
+			full = append(full, w.share)
 			i++
 		}
 	}

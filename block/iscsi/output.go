@@ -43,7 +43,7 @@ type output struct {
 func (c *conn) space(n int) piece {
 	o := &c.out
 	if n > arenaSize {
-		b := c.s.memory.always(&c.share, n)
+		b := c.s.memory.always(c.share, n)
 		b.filled, b.pieces = n, 1
 		return piece{b, 0, n}
 	}
@@ -54,7 +54,7 @@ func (c *conn) space(n int) piece {
 		o.arena = nil
 	}
 	if o.arena == nil {
-		o.arena = c.s.memory.always(&c.share, arenaSize)
+		o.arena = c.s.memory.always(c.share, arenaSize)
 	}
 	a := o.arena
 	p := piece{a, a.filled, a.filled + n}

@@ -20,7 +20,7 @@ const (
 	// loginLimit is how long a login may take.
 	loginLimit = 15 * time.Second
 	// maxLogins bounds the logins under way, maxLoginsOf those of one address. One
-	// more ends the oldest.
+	// more ends the oldest of that address, or of the one that has most.
 	maxLogins   = 64
 	maxLoginsOf = 16
 )
@@ -69,17 +69,19 @@ func (s *Server) begin(conn net.Conn) *loggingIn {
 	in := &loggingIn{conn: conn, host: hostOf(conn.RemoteAddr())}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var same []*loggingIn
+	of := make(map[string][]*loggingIn) // oldest first
+	var most []*loggingIn
 	for _, l := range s.logins {
-		if l.host == in.host {
-			same = append(same, l)
+		of[l.host] = append(of[l.host], l)
+		if len(of[l.host]) > len(most) {
+			most = of[l.host]
 		}
 	}
-	switch {
+	switch same := of[in.host]; {
 	case len(same) >= maxLoginsOf:
 		s.evict(same[0])
 	case len(s.logins) >= maxLogins:
-		s.evict(s.logins[0])
+		s.evict(most[0])
 	}
 	s.logins = append(s.logins, in)
 	return in
@@ -169,7 +171,7 @@ func (s *Server) login(ctx context.Context, conn net.Conn) (ses *session, rest [
 		in = in[:copy(in, in[total:])]
 		if done != nil {
 			var status login.Status
-			if ses, status, refused = s.admit(ctx, done, conn.RemoteAddr().String(), conn.LocalAddr().String()); ses != nil {
+			if ses, status, refused = s.admit(ctx, done, conn.RemoteAddr(), conn.LocalAddr()); ses != nil {
 				response.SetTSIH(ses.tsih)
 			} else {
 				login.Refuse(&response, status)
@@ -227,7 +229,7 @@ func (s *Server) full(ctx context.Context, ses *session, conn net.Conn, rest []b
 	r := ses.result
 	s.o.Log.Info("iSCSI: login", "initiator", ses.initiator, "alias", r.InitiatorAlias, "target", ses.name, "user", r.User, "address", ses.address, "discovery", r.Discovery)
 	if !r.Discovery {
-		s.o.Report(host.OK, "iscsi.login", fmt.Sprintf("%s logged in to %s from %s.", ses.initiator, ses.name, ses.address))
+		s.tell(ses, host.OK, "iscsi.login", fmt.Sprintf("%s logged in to %s from %s.", ses.initiator, ses.name, ses.address))
 	}
 	return c.run()
 }
@@ -246,12 +248,26 @@ func (s *Server) depart(ses *session, why error) {
 	switch {
 	case ses.nexus == nil || errors.Is(why, errStopped):
 	case errors.Is(why, errLogout) || errors.Is(why, errReinstated):
-		s.o.Report(host.OK, "iscsi.logout", fmt.Sprintf("%s left %s.", ses.initiator, ses.name))
+		s.tell(ses, host.OK, "iscsi.logout", fmt.Sprintf("%s left %s.", ses.initiator, ses.name))
 	case errors.Is(why, io.EOF): // as firmware does when the operating system takes over
-		s.o.Report(host.OK, "iscsi.dropped", fmt.Sprintf("%s closed its connection to %s without a logout.", ses.initiator, ses.name))
+		s.tell(ses, host.OK, "iscsi.dropped", fmt.Sprintf("%s closed its connection to %s without a logout.", ses.initiator, ses.name))
 	default:
-		s.o.Report(host.Warning, "iscsi.dropped", fmt.Sprintf("The connection of %s to %s ended: %v.", ses.initiator, ses.name, why))
+		s.tell(ses, host.Warning, "iscsi.dropped", fmt.Sprintf("The connection of %s to %s ended: %v.", ses.initiator, ses.name, why))
 	}
+}
+
+// tell reports what a session does, if its host does not do so all the time.
+func (s *Server) tell(ses *session, severity host.Severity, kind, message string) {
+	s.mu.Lock()
+	missed, ok := s.told.take(pacer{ses.host, ses.name}, time.Now())
+	s.mu.Unlock()
+	if !ok {
+		return
+	}
+	if missed > 0 {
+		message += fmt.Sprintf(" %d events before this one, like it, are not listed.", missed)
+	}
+	s.o.Report(severity, kind, message)
 }
 
 // refusals bounds how often people are told of refused logins.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,7 @@ type Server struct {
 	tsih     uint16
 	logins   []*loggingIn
 	refused  refusals
+	told     paces // of sessions that begin and end
 	changed  chan struct{}
 }
 
@@ -68,10 +70,12 @@ type session struct {
 	name      string // of the target; "" for discovery
 	initiator string
 	tsih      uint16
+	host      string // its address without the port
 	address   string
 	portal    string // where it reached us
 	since     time.Time
 	result    *login.Result
+	share     *share
 	nexus     *scsi.Nexus // nil for discovery
 	ended     chan struct{}
 
@@ -87,7 +91,7 @@ func New(o Options) *Server {
 	o.Memory = cmp.Or(o.Memory, DefaultMemory)
 	s := &Server{
 		o: o, memory: newMemory(o.Memory), endLimit: endLimit, targets: make(map[string]*TargetConfig),
-		sessions: make(map[*session]struct{}), changed: make(chan struct{}),
+		sessions: make(map[*session]struct{}), told: make(paces), changed: make(chan struct{}),
 	}
 	s.policy = login.Policy{Lookup: s.lookup, Ours: login.Tuned(), Window: maxWindow, Rand: rand.Reader}
 	return s
@@ -194,6 +198,10 @@ const (
 	// maxSessions bounds the sessions; each has about 400 KiB of buffers at most, of
 	// which it uses what its initiator needs.
 	maxSessions = 64
+	// maxSessionsOf bounds those of one initiator, by its name, and those of one target;
+	// maxSessionsSame those of one initiator at one target.
+	maxSessionsOf   = maxSessions / 2
+	maxSessionsSame = 8
 	// maxDiscovery bounds discovery sessions, which anybody may have: one more ends the
 	// oldest.
 	maxDiscovery = 8
@@ -207,9 +215,9 @@ var errUnavailable = errors.New("commands of the session before do not end")
 
 // admit makes the session that a login is for. The one before it with the same
 // initiator, ISID and target ends first, with all its commands (section 6.3.5).
-func (s *Server) admit(ctx context.Context, r *login.Result, address, portal string) (*session, login.Status, error) {
+func (s *Server) admit(ctx context.Context, r *login.Result, address, portal net.Addr) (*session, login.Status, error) {
 	ses := &session{
-		name: r.Target, initiator: r.Initiator, address: address, portal: portal, since: time.Now(),
+		name: r.Target, initiator: r.Initiator, host: hostOf(address), address: address.String(), portal: portal.String(), since: time.Now(),
 		result: r, ended: make(chan struct{}),
 	}
 	limit := time.NewTimer(s.endLimit)
@@ -244,18 +252,22 @@ func (s *Server) admit(ctx context.Context, r *login.Result, address, portal str
 			s.end(slices.MinFunc(discovery, func(a, b *session) int { return a.since.Compare(b.since) }), errCrowded)
 		}
 	} else {
-		if len(normal) >= maxSessions {
-			return nil, login.OutOfResources, fmt.Errorf("there are %d sessions already", maxSessions)
+		if err := crowded(normal, r); err != nil {
+			return nil, login.OutOfResources, err
 		}
 		t := s.targets[r.Target]
-		if t == nil || !t.allows(r.Initiator) {
+		switch {
+		case t == nil || !t.allows(r.Initiator):
 			return nil, login.TargetRemoved, errors.New("the target has gone meanwhile")
+		case t.CHAP != r.CHAP || t.Mutual != r.Mutual:
+			return nil, login.AuthenticationFailure, errors.New("the credentials have changed meanwhile")
 		}
 		ses.target = t
 		port := r.Initiator + ",i,0x" + hex.EncodeToString(r.ISID[:])
 		// There are no commands before the session has its connection.
 		ses.nexus = t.SCSI.Connect(port, func(c *scsi.Command) { ses.conn.aborted(c) })
 	}
+	ses.share = s.shareOf(r.Initiator)
 	for ses.tsih == 0 || s.byTSIH(ses.tsih) != nil {
 		s.tsih++
 		ses.tsih = s.tsih
@@ -274,6 +286,46 @@ func (s *Server) kinds() (normal, discovery []*session) {
 		}
 	}
 	return normal, discovery
+}
+
+// crowded is why there is no session more for a login: they are enough for all, and
+// neither one initiator nor one target, which anybody may use, is to have them all.
+func crowded(sessions []*session, r *login.Result) error {
+	ofInitiator, atTarget, both := 0, 0, 0
+	for _, ses := range sessions {
+		initiator, target := ses.initiator == r.Initiator, ses.name == r.Target
+		if initiator {
+			ofInitiator++
+		}
+		if target {
+			atTarget++
+		}
+		if initiator && target {
+			both++
+		}
+	}
+	switch {
+	case both >= maxSessionsSame:
+		return fmt.Errorf("it has %d sessions there already", both)
+	case ofInitiator >= maxSessionsOf:
+		return fmt.Errorf("the initiator has %d sessions already", ofInitiator)
+	case atTarget >= maxSessionsOf:
+		return fmt.Errorf("the target has %d sessions already", atTarget)
+	case len(sessions) >= maxSessions:
+		return fmt.Errorf("there are %d sessions already", len(sessions))
+	}
+	return nil
+}
+
+// shareOf is the share of memory that an initiator's sessions have in common. The
+// caller holds mu.
+func (s *Server) shareOf(initiator string) *share {
+	for ses := range s.sessions {
+		if ses.initiator == initiator {
+			return ses.share
+		}
+	}
+	return new(share)
 }
 
 // before is the session that a login ends: nil for none. The caller holds mu.

@@ -838,6 +838,7 @@ func TestReadAborted(t *testing.T) {
 	b := newBed(t, true, Options{})
 	i := b.login(t, 1, nil).ready()
 	letGo := b.disk.hold()
+	defer letGo()
 	var tags []uint32
 	for n := range 20 {
 		tags = append(tags, i.command(final|reads, rw(false, 0, 8*(n+1)), 4096*(n+1), nil))

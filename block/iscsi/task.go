@@ -28,8 +28,9 @@ type task struct {
 	// Guarded by the connection's mutex.
 	state state
 	// filling: the reader moves data into its buffer; dead: it is to be ended after
-	// that.
+	// that, and whoever aborted it has waited for that for overdue seconds.
 	filling, dead bool
+	overdue       int
 
 	// in is where the data for the initiator goes; front tells that a header fits
 	// before it.
@@ -147,14 +148,36 @@ func (c *conn) try(t *task) {
 		c.answer(t, true)
 		return
 	}
+	if t.in.buffer != nil && t.in.buffer.kind == answers && !c.settle(t) {
+		c.register(t, receiving)
+		c.spawn(func() { c.await(t) })
+		return
+	}
 	c.register(t, running)
 	c.spawn(func() { c.execute(t) })
+}
+
+// settle moves the place for a command's answer to memory that has a limit: nobody
+// knows how long the command waits, and how many others will. It may be impossible
+// at once.
+func (c *conn) settle(t *task) bool {
+	n := len(t.cmd.Data)
+	c.mu.Lock()
+	c.unused(t.in)
+	c.mu.Unlock()
+	t.in, t.front, t.cmd.Data = piece{}, false, nil
+	b := c.s.memory.get(c.share, n)
+	if b == nil {
+		return false
+	}
+	t.place(b, n)
+	return true
 }
 
 // provide makes room for n bytes to the initiator, if that is possible at once.
 func (c *conn) provide(t *task, n int) bool {
 	if n > maxInline {
-		b := c.s.memory.get(&c.share, n)
+		b := c.s.memory.get(c.share, n)
 		if b == nil {
 			return false
 		}
@@ -189,7 +212,7 @@ func (c *conn) register(t *task, s state) {
 	c.mu.Unlock()
 	c.begun = nil
 	if s == receiving && t.cmd.Aborted() { // before anybody could find it
-		c.abandon(t)
+		c.end(t)
 	}
 }
 
@@ -197,7 +220,7 @@ func (c *conn) register(t *task, s state) {
 func (c *conn) await(t *task) {
 	_, n := t.expected()
 	n = min(n, t.cmd.In)
-	b := c.s.memory.wait(&c.share, n, c.ctx.Done())
+	b := c.s.memory.wait(c.share, n, c.ctx.Done())
 	if b == nil {
 		return // the connection's end ends the task
 	}
@@ -284,33 +307,31 @@ func (c *conn) finish(t *task) {
 	}
 }
 
-// abandon ends a command of this connection that was aborted, if it waits for data
-// or memory; who executes it ends it otherwise.
-func (c *conn) abandon(t *task) {
+// end ends a command of this connection without an answer, if it waits for data or
+// memory; who executes it ends it otherwise.
+func (c *conn) end(t *task) {
 	c.mu.Lock()
-	waits := t.state == receiving && c.tasks[t.req.ITT] == t
-	if waits && t.filling {
-		t.dead = true
-		waits = false
-	}
+	mine := c.claim(t)
 	c.mu.Unlock()
-	if waits {
-		c.end(t)
+	if mine {
+		c.session.nexus.End(&t.cmd)
 	}
 }
 
-// end ends a command without an answer, if nobody else did.
-func (c *conn) end(t *task) {
-	c.mu.Lock()
-	first := t.state == receiving
-	if first {
-		c.finish(t)
-		c.tellWindow()
+// claim takes out a command that is the caller's to end then. While the reader moves
+// data into its buffer it is the reader's, after that. The caller holds mu, and calls
+// the nexus' End without it.
+func (c *conn) claim(t *task) bool {
+	switch {
+	case t.state != receiving || c.tasks[t.req.ITT] != t:
+		return false
+	case t.filling:
+		t.dead = true
+		return false
 	}
-	c.mu.Unlock()
-	if first {
-		c.session.nexus.End(&t.cmd)
-	}
+	c.finish(t)
+	c.tellWindow()
+	return true
 }
 
 // abandonAll is for all that match, of those that wait; it marks the others.
@@ -328,7 +349,7 @@ func (c *conn) abandonAll(match func(*task) bool) {
 	}
 	c.mu.Unlock()
 	for _, t := range waiting {
-		c.abandon(t)
+		c.end(t)
 	}
 	for _, t := range running {
 		c.session.nexus.Abort(&t.cmd)
@@ -344,15 +365,16 @@ func (c *conn) aborted(cmd *scsi.Command) {
 	}
 	c.spawn(func() {
 		c.mu.Lock()
-		var found *task
+		mine := false
 		for _, t := range c.tasks {
 			if &t.cmd == cmd && cmd.Aborted() { // else it is another one meanwhile
-				found = t
+				mine = c.claim(t)
+				break
 			}
 		}
 		c.mu.Unlock()
-		if found != nil {
-			c.abandon(found)
+		if mine {
+			c.session.nexus.End(cmd)
 			c.flush(false)
 		}
 	})

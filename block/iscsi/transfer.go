@@ -115,31 +115,37 @@ func (c *conn) commandData(t *task, h *pdu.Header, data []byte, answered bool) e
 	if data != nil {
 		copy(to, data)
 	} else {
+		// Others may abort it meanwhile, and must not wait long for what may never come.
+		t.filling = true
+		c.register(t, receiving)
 		sound, err := c.body(to, length)
 		if err != nil {
 			return err
 		}
-		if !sound {
-			return c.badCommand(h)
+		c.mu.Lock()
+		t.filling = false
+		dead := t.dead
+		c.mu.Unlock()
+		if !sound { // badData for a command that has begun
+			c.reject(h, pdu.ReasonDataDigest)
+			c.done = errDigest
 		}
+		if dead || !sound {
+			c.end(t)
+			return nil
+		}
+		c.proceed(t)
+		return nil
 	}
 	c.register(t, receiving)
 	c.proceed(t)
 	return nil
 }
 
-// badCommand is badData for a command that has begun.
-func (c *conn) badCommand(h *pdu.Header) error {
-	c.reject(h, pdu.ReasonDataDigest)
-	c.done = errDigest
-	c.endBegun()
-	return nil
-}
-
 // reserve finds memory for a command's data: for all, or at least for that which
 // comes unasked.
 func (c *conn) reserve(t *task) {
-	if t.buffer = c.s.memory.get(&c.share, t.want); t.buffer != nil {
+	if t.buffer = c.s.memory.get(c.share, t.want); t.buffer != nil {
 		return
 	}
 	unasked := t.have
@@ -149,7 +155,7 @@ func (c *conn) reserve(t *task) {
 	if unasked == 0 {
 		return
 	}
-	if t.buffer = c.s.memory.promised(&c.share, unasked); t.buffer == nil {
+	if t.buffer = c.s.memory.promised(c.share, unasked); t.buffer == nil {
 		t.spoil(faultFull)
 	}
 }
@@ -300,7 +306,7 @@ func (c *conn) complete(t *task) bool {
 
 // grow gets the memory for a command's whole data, and asks for the data then.
 func (c *conn) grow(t *task) {
-	b := c.s.memory.wait(&c.share, t.want, c.ctx.Done())
+	b := c.s.memory.wait(c.share, t.want, c.ctx.Done())
 	if b == nil {
 		return // the connection's end ends the task
 	}

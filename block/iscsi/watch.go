@@ -18,6 +18,9 @@ const (
 	// of any other comes, and the rest of a PDU. What waits for it has memory that
 	// others need.
 	dataLimit = 30
+	// abortLimit is how many seconds a command may be in the way of those who aborted it,
+	// as its data is being read.
+	abortLimit = 3
 )
 
 // pulse is what watch knows of a connection from one second to the next.
@@ -76,6 +79,13 @@ func (c *conn) second() {
 	}
 	if p.idle >= dataLimit && c.partly.Load() {
 		c.breakOff(errCutOff)
+	}
+	for _, t := range c.tasks {
+		if t.dead {
+			if t.overdue++; t.overdue > abortLimit {
+				c.breakOff(errCutOff)
+			}
+		}
 	}
 	ask := p.idle > 0 && p.idle%idleLimit == 0 && c.out.queued == 0 && !c.broken
 	if ask {

@@ -77,6 +77,7 @@ type Command struct {
 	length    int64
 	through   bool // has to outlive a loss of power before the answer
 	admitted  uint32
+	erasures  uint32
 	vector    [1][]byte
 
 	// Guarded by set.mu.
@@ -85,6 +86,7 @@ type Command struct {
 	ready          chan struct{} // closed when it may be executed; nil: it always could
 	ended          chan struct{} // closed by End, where somebody waits for it
 	queued         bool
+	canceled       chan struct{} // closed when it is aborted, where it waits for something else too
 
 	aborted atomic.Bool
 }

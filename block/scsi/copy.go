@@ -190,9 +190,15 @@ func (s *segment) copy(c *Command, done *copyStatus) *condition {
 	case s.to.unit.writable() != nil:
 		return aborted(codeCopyTargetUnreachable)
 	}
+	return s.from.unit.chunk(c, min(s.length, maxChunk), func(chunk []byte) *condition { return s.move(c, chunk, done) })
+}
+
+// move is copy by a chunk at a time.
+func (s *segment) move(c *Command, chunk []byte, done *copyStatus) *condition {
+	aborted := &condition{key: copyAborted, code: codeCopyTargetUnreachable}
+	since := s.to.unit.erasures.Load()
 	visit := s.to.unit.tasks.enter(s.to, c)
 	defer s.to.unit.tasks.leave(visit)
-	chunk := make([]byte, min(s.length, maxChunk))
 	backward := s.from.unit == s.to.unit && s.destination > s.source
 	for left := s.length; left > 0 && !c.Aborted(); {
 		n := min(left, maxChunk)
@@ -201,12 +207,19 @@ func (s *segment) copy(c *Command, done *copyStatus) *condition {
 			at = left
 		}
 		if visit.stopped.Load() || s.forbidden() {
-			return aborted(codeCopyTargetUnreachable)
+			return aborted
 		}
 		if err := s.from.unit.disk.Readv([][]byte{chunk[:n]}, s.source+at); err != nil {
 			return failure(err, reading, uint64((s.source+at)/s.from.unit.block))
 		}
-		if err := s.to.unit.disk.Writev([][]byte{chunk[:n]}, s.destination+at, !s.to.unit.mode.cache.Load()); err != nil {
+		through := !s.to.unit.mode.cache.Load()
+		err := s.to.unit.modify(since, func() error {
+			return s.to.unit.disk.Writev([][]byte{chunk[:n]}, s.destination+at, through)
+		})
+		if err == nil {
+			err = s.to.unit.last(through)
+		}
+		if err != nil {
 			return failure(err, writing, uint64((s.destination+at)/s.to.unit.block))
 		}
 		done.bytes += n

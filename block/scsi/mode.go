@@ -2,6 +2,7 @@ package scsi
 
 import (
 	"encoding/binary"
+	"maps"
 	"sync/atomic"
 )
 
@@ -237,18 +238,22 @@ func modeSelect(u *Unit, c *Command) *condition {
 		}
 		at += size
 	}
+	was := make(map[*atomic.Bool]bool)
+	for b, v := range set {
+		was[b] = b.Swap(v)
+	}
 	// What was written while answers could come early has to be safe before the
-	// initiator may believe that it is.
-	if through, ok := set[&u.mode.cache]; ok && !through && u.mode.cache.Load() {
+	// initiator may believe that it is. Writes that end from now on see to it
+	// themselves.
+	if was[&u.mode.cache] && !u.mode.cache.Load() {
 		if err := u.disk.Flush(); err != nil {
+			for b, v := range was {
+				b.Store(v)
+			}
 			return failure(err, writing, 0)
 		}
 	}
-	changed := false
-	for b, v := range set {
-		changed = b.Swap(v) != v || changed
-	}
-	if changed {
+	if !maps.Equal(set, was) {
 		u.tasks.mu.Lock()
 		u.attend(codeModeChanged, c.link)
 		u.tasks.mu.Unlock()

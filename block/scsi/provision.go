@@ -14,11 +14,17 @@ const maxSame = 1<<16 - 1
 // an abort can end the command.
 const maxClear = 64 << 20
 
-// pieces calls f for the parts of a range, until it fails or the command is aborted.
-func (c *Command) pieces(offset, length, size int64, f func(offset, length int64) error) (at int64, err error) {
+// pieces calls f, which writes, for the parts of a range, until it fails or the
+// command is aborted. SANITIZE's own command is not one of the unit's.
+func (u *Unit) pieces(c *Command, offset, length, size int64, f func(offset, length int64) error) (at int64, err error) {
 	for length > 0 && !c.Aborted() {
 		n := min(length, size)
-		if err := f(offset, n); err != nil {
+		if c.link == nil {
+			err = f(offset, n)
+		} else {
+			err = u.modify(c.erasures, func() error { return f(offset, n) })
+		}
+		if err != nil {
 			return offset, err
 		}
 		offset += n
@@ -30,7 +36,7 @@ func (c *Command) pieces(offset, length, size int64, f func(offset, length int64
 // discard gives a range up. Where the storage cannot do that it is cleared: it reads
 // as zeros in any case.
 func (u *Unit) discard(c *Command, offset, length int64) *condition {
-	at, err := c.pieces(offset, length, maxClear, u.disk.Discard)
+	at, err := u.pieces(c, offset, length, maxClear, u.disk.Discard)
 	if !unsupported(err) {
 		return failure(err, writing, uint64(at/u.block))
 	}
@@ -39,7 +45,7 @@ func (u *Unit) discard(c *Command, offset, length int64) *condition {
 
 // clear writes zeros. If keep is set the room for them is kept.
 func (u *Unit) clear(c *Command, offset, length int64, keep bool) *condition {
-	at, err := c.pieces(offset, length, maxClear, func(offset, length int64) error {
+	at, err := u.pieces(c, offset, length, maxClear, func(offset, length int64) error {
 		return u.disk.WriteZeroes(offset, length, keep)
 	})
 	if !unsupported(err) {
@@ -50,11 +56,15 @@ func (u *Unit) clear(c *Command, offset, length int64, keep bool) *condition {
 
 // repeat writes a block over and over.
 func (u *Unit) repeat(c *Command, one []byte, offset, length int64) *condition {
-	data := bytes.Repeat(one, int(min(length, maxChunk)/u.block))
-	at, err := c.pieces(offset, length, maxChunk, func(offset, length int64) error {
-		return u.disk.Writev([][]byte{data[:length]}, offset, false)
+	return u.chunk(c, min(length, maxChunk), func(data []byte) *condition {
+		for n := copy(data, one); n < len(data); n *= 2 {
+			copy(data[n:], data[:n])
+		}
+		at, err := u.pieces(c, offset, length, maxChunk, func(offset, length int64) error {
+			return u.disk.Writev([][]byte{data[:length]}, offset, false)
+		})
+		return failure(err, writing, uint64(at/u.block))
 	})
-	return failure(err, writing, uint64(at/u.block))
 }
 
 // Bits of WRITE SAME's second byte.
@@ -114,10 +124,13 @@ func writeSame(u *Unit, c *Command) *condition {
 	default: // with UNMAP too: what is given up would not read as this
 		d = u.repeat(c, one, c.offset, c.length)
 	}
-	if d == nil && c.through {
+	if d != nil {
+		return d
+	}
+	if c.through {
 		return failure(u.disk.Flush(), writing, c.lba)
 	}
-	return d
+	return failure(u.last(false), writing, c.lba)
 }
 
 func decodeUnmap(u *Unit, c *Command) *condition {
@@ -160,7 +173,7 @@ func unmap(u *Unit, c *Command) *condition {
 		return d
 	}
 	return each(func(lba, blocks uint64) *condition {
-		at, err := c.pieces(int64(lba)*u.block, int64(blocks)*u.block, maxClear, u.disk.Discard)
+		at, err := u.pieces(c, int64(lba)*u.block, int64(blocks)*u.block, maxClear, u.disk.Discard)
 		if unsupported(err) {
 			// A request that may be declined: what stays mapped stays as it was. To write
 			// all of a disk because somebody makes a file system on it would be no favour.
@@ -250,7 +263,11 @@ func erase(u *Unit, _ *Command) *condition {
 		return &condition{key: notReady, code: codeSanitizeInProgress}
 	}
 	u.sanitizes = true
+	u.erasures.Add(1)
+	u.changes.Add(1) // commands that began before are looked at anew
 	u.tasks.mu.Unlock()
+	u.modifying.Lock() // once what they have begun to write is written
+	defer u.modifying.Unlock()
 	defer func() {
 		u.tasks.mu.Lock()
 		defer u.tasks.mu.Unlock()

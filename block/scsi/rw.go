@@ -1,5 +1,7 @@
 package scsi
 
+import "errors"
+
 // maxTransfer is the most that one command reads or writes, in bytes, as the block
 // limits page tells. It bounds the memory that a command takes.
 const maxTransfer = 8 << 20
@@ -99,13 +101,20 @@ func tryWrite(u *Unit, c *Command) (bool, *condition) {
 	if n == 0 {
 		return true, nil
 	}
-	if c.through {
+	if c.through || !u.modifying.TryRLock() {
 		return false, nil
 	}
 	c.vector[0] = c.Data[:n]
-	done, err := u.disk.TryWritev(c.vector[:], c.offset)
+	done, err := false, errSanitized
+	if u.erasures.Load() == c.erasures {
+		done, err = u.disk.TryWritev(c.vector[:], c.offset)
+	}
+	u.modifying.RUnlock()
 	if !done {
 		return false, nil
+	}
+	if err == nil {
+		err = u.last(c.through)
 	}
 	if err != nil {
 		return true, failure(err, writing, c.lba)
@@ -119,11 +128,40 @@ func write(u *Unit, c *Command) *condition {
 	n := min(len(c.Data), c.Out)
 	n -= n % int(u.block)
 	c.vector[0] = c.Data[:n]
-	if err := u.disk.Writev(c.vector[:], c.offset, c.through); err != nil {
+	err := u.modify(c.erasures, func() error { return u.disk.Writev(c.vector[:], c.offset, c.through) })
+	if err == nil {
+		err = u.last(c.through)
+	}
+	if err != nil {
 		return failure(err, writing, c.lba)
 	}
 	c.N = n
 	return nil
+}
+
+// last is called when something was written, which is to be answered: if answers may
+// not come early by then, it has to outlive a loss of power first.
+func (u *Unit) last(through bool) error {
+	if through || u.mode.cache.Load() {
+		return nil
+	}
+	return u.disk.Flush()
+}
+
+// errSanitized is for what would be written by commands from before SANITIZE.
+var errSanitized = errors.New("the data is of before a SANITIZE")
+
+// modify calls f, which writes, unless the unit was sanitized since a command began,
+// or is.
+func (u *Unit) modify(since uint32, f func() error) error {
+	if u.erasures.Load() == since { // else nobody is to wait
+		u.modifying.RLock()
+		defer u.modifying.RUnlock()
+	}
+	if u.erasures.Load() != since {
+		return errSanitized
+	}
+	return f()
 }
 
 // decodeSync is SYNCHRONIZE CACHE. Of IMMED nothing is made: an answer that comes

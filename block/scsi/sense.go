@@ -155,6 +155,8 @@ func failure(err error, a access, lba uint64) *condition {
 		// becoming ready" is what Linux (scsi_check_sense, scsi_io_completion) and
 		// Windows (classpnp) try again with a delay; 04/00 fails the request at once.
 		return &condition{key: notReady, code: codeBecomingReady}
+	case errors.Is(err, errSanitized):
+		return &condition{key: notReady, code: codeSanitizeInProgress} // it is to come anew
 	case errors.Is(err, block.ErrClosed):
 		return &condition{key: notReady, code: codeNotReady}
 	}

@@ -69,8 +69,9 @@ func (n *Nexus) Close() {
 }
 
 // SetUnits gives the target its logical units, 0 to 255. The commands of those that
-// are not among them any more are aborted, and it returns when these have ended.
-func (t *Target) SetUnits(units map[uint16]*Unit) {
+// are not among them any more are aborted; these units must not be closed before the
+// endings are there.
+func (t *Target) SetUnits(units map[uint16]*Unit) Endings {
 	t.mu.Lock()
 	changed := !maps.Equal(t.units, units)
 	t.units = maps.Clone(units)
@@ -96,13 +97,11 @@ func (t *Target) SetUnits(units map[uint16]*Unit) {
 		}
 	}
 	t.mu.Unlock()
-	var ends []<-chan struct{}
+	var ends Endings
 	for _, l := range left {
 		ends = append(ends, l.unit.tasks.abortAll(nil, func(of *link, _ *Command) bool { return of == l })...)
 	}
-	for _, end := range ends {
-		<-end
-	}
+	return ends
 }
 
 // attend queues a unit attention on all units of the nexus.
@@ -178,7 +177,7 @@ func (n *Nexus) beginAt(l *link, c *Command) (done, ok bool) {
 	c.link = l
 	u.tasks.add(c)
 	d, conflict := u.admit(l, c)
-	c.admitted = u.changes.Load()
+	c.admitted, c.erasures = u.changes.Load(), u.erasures.Load()
 	u.tasks.mu.Unlock()
 	switch {
 	case conflict:
@@ -250,8 +249,9 @@ func (n *Nexus) run(c *Command) {
 }
 
 // allowed says whether a command may still be executed, and answers it if not. It
-// may have been aborted since it began; and if a reservation was made while it
-// waited for its turn or its data, nothing of it may land after that.
+// may have been aborted since it began; and if a reservation was made, or the unit
+// sanitized, while it waited for its turn or its data, nothing of it may land after
+// that.
 func (n *Nexus) allowed(c *Command) bool {
 	if c.Aborted() {
 		c.Status = StatusTaskAborted
@@ -265,6 +265,10 @@ func (n *Nexus) allowed(c *Command) bool {
 	defer u.tasks.mu.Unlock()
 	if u.conflicts(c.link, c) {
 		c.Status = StatusReservationConflict
+		return false
+	}
+	if c.operation.medium && u.erasures.Load() != c.erasures {
+		c.fail(failure(errSanitized, writing, 0))
 		return false
 	}
 	c.admitted = u.changes.Load()
@@ -320,7 +324,7 @@ const (
 	NotSupported     Response = 5
 )
 
-// Endings are closed as the commands of a task management function end.
+// Endings are closed as commands end that were aborted.
 type Endings []<-chan struct{}
 
 // Wait returns when all have ended; if ctx ends before that, with its error.

@@ -127,12 +127,30 @@ func (c *Command) enabled() bool {
 // abort marks a command; what waits for its turn ends at once. The channel is closed
 // when it has ended. The caller holds mu.
 func (s *taskSet) abort(c *Command) <-chan struct{} {
-	c.aborted.Store(true)
+	if !c.aborted.Swap(true) && c.canceled != nil {
+		close(c.canceled)
+	}
 	if c.ended == nil {
 		c.ended = make(chan struct{})
 	}
 	s.wake(c)
 	return c.ended
+}
+
+// cancel is closed when a command is aborted; nil for one of no task set.
+func (c *Command) cancel() <-chan struct{} {
+	if c.set == nil {
+		return nil
+	}
+	c.set.mu.Lock()
+	defer c.set.mu.Unlock()
+	if c.canceled == nil {
+		c.canceled = make(chan struct{})
+		if c.aborted.Load() {
+			close(c.canceled)
+		}
+	}
+	return c.canceled
 }
 
 // abortAll marks the commands that match, tells the nexuses of those that are not

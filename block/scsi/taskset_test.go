@@ -217,13 +217,21 @@ func TestSetUnits(t *testing.T) {
 		begin(t, n, Simple, 1)
 		gone := make(chan struct{})
 		go func() {
-			b.target.SetUnits(map[uint16]*Unit{1: b.unit})
+			ends := b.target.SetUnits(map[uint16]*Unit{1: b.unit})
+			given, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := ends.Wait(given); err == nil {
+				t.Error("a command that does not end: no error")
+			}
+			if err := ends.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
 			close(gone)
 		}()
-		synctest.Wait()
+		time.Sleep(2 * time.Second)
 		select {
 		case <-gone:
-			t.Error("SetUnits has returned before the command ended")
+			t.Error("the endings are there before the command ended")
 		default:
 		}
 		n.End(<-aborted)

@@ -46,8 +46,13 @@ type Unit struct {
 	sanitizes bool
 	// changes counts what may make a command conflict that did not when it came.
 	changes atomic.Uint32
+	// erasures counts SANITIZEs that began; modifying is held for reading over each
+	// write, so that they can wait for those of before.
+	erasures  atomic.Uint32
+	modifying sync.RWMutex
 
-	registering sync.Mutex // held by each PERSISTENT RESERVE OUT, also while it keeps
+	chunks      chan struct{} // holds one for each chunk in use: see verify.go
+	registering sync.Mutex    // held by each PERSISTENT RESERVE OUT, also while it keeps
 }
 
 // A link is an I_T_L nexus: what a unit knows of an initiator that can reach it.
@@ -68,7 +73,7 @@ type link struct {
 // NewUnit makes a logical unit.
 func NewUnit(o UnitOptions) (*Unit, error) {
 	id := o.Disk.Identity()
-	u := &Unit{o: o, disk: o.Disk, block: int64(id.BlockSize), links: make(map[*link]struct{})}
+	u := &Unit{o: o, disk: o.Disk, block: int64(id.BlockSize), links: make(map[*link]struct{}), chunks: make(chan struct{}, maxChunks)}
 	if o.CD {
 		u.block = discBlock
 		u.o.Removable = true

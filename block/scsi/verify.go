@@ -11,6 +11,22 @@ import (
 // it, in bytes; between two an abort can end it.
 const maxChunk = 256 << 10
 
+// maxChunks is how many chunks a unit has at a time, in all commands: their memory
+// is beside that of the transport.
+const maxChunks = 4
+
+// chunk calls f with memory of that size, when there is some; if the command is
+// aborted before, not at all.
+func (u *Unit) chunk(c *Command, size int64, f func([]byte) *condition) *condition {
+	select {
+	case u.chunks <- struct{}{}:
+	case <-c.cancel():
+		return nil
+	}
+	defer func() { <-u.chunks }()
+	return f(make([]byte, size))
+}
+
 // Values of BYTCHK (SBC-3 section 5.32): what is compared with the data.
 const (
 	checkNothing = 0 // that it can be read
@@ -88,14 +104,18 @@ func differ(got, want []byte) (offset int64, is bool) {
 // compare reads the first length bytes of the command's range in chunks; f finds the
 // offset, in the data, of what is not as it should be.
 func (u *Unit) compare(c *Command, length int64, f func(got []byte, at int64) (int64, bool)) *condition {
-	chunk := make([]byte, min(length, maxChunk))
-	for at := int64(0); at < length && !c.Aborted(); at += int64(len(chunk)) {
-		chunk = chunk[:min(length-at, maxChunk)]
-		if err := u.disk.Readv([][]byte{chunk}, c.offset+at); err != nil {
-			return failure(err, reading, uint64((c.offset+at)/u.block))
-		}
-		if offset, is := f(chunk, at); is {
-			return (&condition{key: miscompare, code: codeMiscompare}).at(uint64(at + offset))
+	for at := int64(0); at < length && !c.Aborted(); at += maxChunk {
+		d := u.chunk(c, min(length-at, maxChunk), func(chunk []byte) *condition {
+			if err := u.disk.Readv([][]byte{chunk}, c.offset+at); err != nil {
+				return failure(err, reading, uint64((c.offset+at)/u.block))
+			}
+			if offset, is := f(chunk, at); is {
+				return (&condition{key: miscompare, code: codeMiscompare}).at(uint64(at + offset))
+			}
+			return nil
+		})
+		if d != nil {
+			return d
 		}
 	}
 	return nil
@@ -157,19 +177,24 @@ func compareWrite(u *Unit, c *Command) *condition {
 	want, next := c.Data[:c.length], c.Data[c.length:c.Out]
 	got := make([]byte, c.length)
 	offset, is, where := int64(0), false, reading
-	err := u.disk.Atomically(func(a block.Alone) error {
-		if c.Aborted() {
-			return nil
-		}
-		if err := a.Readv([][]byte{got}, c.offset); err != nil {
-			return err
-		}
-		if offset, is = differ(got, want); is {
-			return nil
-		}
-		where = writing
-		return a.Writev([][]byte{next}, c.offset, c.through)
+	err := u.modify(c.erasures, func() error {
+		return u.disk.Atomically(func(a block.Alone) error {
+			if c.Aborted() {
+				return nil
+			}
+			if err := a.Readv([][]byte{got}, c.offset); err != nil {
+				return err
+			}
+			if offset, is = differ(got, want); is {
+				return nil
+			}
+			where = writing
+			return a.Writev([][]byte{next}, c.offset, c.through)
+		})
 	})
+	if err == nil && where == writing {
+		err = u.last(c.through)
+	}
 	c.N = c.Out
 	switch {
 	case err != nil:
@@ -187,19 +212,24 @@ func orWrite(u *Unit, c *Command) *condition {
 	data := c.Data[:n]
 	got := make([]byte, n)
 	where := reading
-	err := u.disk.Atomically(func(a block.Alone) error {
-		if c.Aborted() {
-			return nil
-		}
-		if err := a.Readv([][]byte{got}, c.offset); err != nil {
-			return err
-		}
-		for i := range got {
-			got[i] |= data[i]
-		}
-		where = writing
-		return a.Writev([][]byte{got}, c.offset, c.through)
+	err := u.modify(c.erasures, func() error {
+		return u.disk.Atomically(func(a block.Alone) error {
+			if c.Aborted() {
+				return nil
+			}
+			if err := a.Readv([][]byte{got}, c.offset); err != nil {
+				return err
+			}
+			for i := range got {
+				got[i] |= data[i]
+			}
+			where = writing
+			return a.Writev([][]byte{got}, c.offset, c.through)
+		})
 	})
+	if err == nil {
+		err = u.last(c.through)
+	}
 	c.N = n
 	return failure(err, where, c.lba)
 }

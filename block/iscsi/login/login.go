@@ -55,6 +55,9 @@ type Result struct {
 	Discovery bool
 	Target    string // in lower case; "" with Discovery
 	User      string // by CHAP
+	// CHAP and Mutual are what the login was checked against, which may be other ones
+	// by now.
+	CHAP, Mutual block.Credentials
 	Parameters
 	// StatSN is that of the next response, ExpCmdSN that of the next command.
 	StatSN, ExpCmdSN uint32
@@ -292,6 +295,7 @@ func (l *Login) identify(offers *pairs) error {
 	if l.target, status = l.policy.Lookup(l.result.Initiator, l.result.Target); status != Success {
 		return refusal(status, "%s may not log in to %q", l.result.Initiator, l.result.Target)
 	}
+	l.result.CHAP, l.result.Mutual = l.target.CHAP, l.target.Mutual
 	if l.target.CHAP.User != "" && l.stage != pdu.Security {
 		return refusal(AuthenticationFailure, "the initiator does not prove who it is")
 	}
