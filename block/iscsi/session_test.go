@@ -232,7 +232,21 @@ func TestResetByAnother(t *testing.T) {
 	if a.h.TTT() != pdu.NoTag {
 		t.Errorf("got %v, want a NOP-In without a tag", a)
 	}
-	i.ready()
+	// The commands end one by one: a request can close the window again meanwhile.
+	for range maxWindow {
+		itt := i.command(final, make([]byte, 6), 0, nil)
+		a := i.next()
+		for ; a.op() == pdu.OpNOPIn && a.h.TTT() == pdu.NoTag; a = i.next() {
+		}
+		if a.op() != pdu.OpSCSIResponse || a.h.ITT() != itt {
+			t.Fatalf("got %v, want the response to %d", a, itt)
+		}
+		if a.h[3] == scsi.StatusGood && i.maxCmdSN-i.cmdSN+1 == maxWindow {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Error("the window does not open")
 }
 
 // TestOrder sends commands in the wrong order, and outside of the window.
