@@ -10,6 +10,7 @@ import (
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/iscsi/login"
 	"github.com/nitrino/nitrino/block/iscsi/pdu"
+	"github.com/nitrino/nitrino/block/scsi"
 )
 
 // within fails unless a PDU of that kind comes soon.
@@ -351,5 +352,62 @@ func TestRestless(t *testing.T) {
 	defer b.mu.Unlock()
 	if n := len(b.events); n > paceBurst+1 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// TestOrderedMemory: commands that wait for an ordered one do not have the memory that
+// it waits for.
+func TestOrderedMemory(t *testing.T) {
+	for _, write := range []bool{false, true} {
+		t.Run(fmt.Sprintf("write=%v", write), func(t *testing.T) {
+			b := newBed(t, false, Options{Memory: 1 << 20})
+			one := b.login(t, 1, words{"InitiatorName": testInitiator + ".1", "InitialR2T": "Yes", "ImmediateData": "No"}).ready()
+			two := b.login(t, 2, words{"InitiatorName": testInitiator + ".2", "InitialR2T": "Yes", "ImmediateData": "No"}).ready()
+			three := b.login(t, 3, words{"InitiatorName": testInitiator + ".3", "InitialR2T": "Yes", "ImmediateData": "No"}).ready()
+			wait := func(isid byte, n int) {
+				c := b.connOfPort(t, isid)
+				eventually(t, "command", func() bool {
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					return len(c.tasks) == n
+				})
+			}
+			send := func(i *initiator, attribute byte, size int) uint32 {
+				flags := byte(final | reads)
+				if write {
+					flags = final | wants
+				}
+				h := i.request(pdu.OpSCSICommand, flags|attribute)
+				binary.BigEndian.PutUint32(h[20:], uint32(size))
+				copy(h[32:], rw(write, 0, size/512))
+				i.write(h, nil)
+				return h.ITT()
+			}
+			finish := func(i *initiator, itt uint32, size int) {
+				if write {
+					a := i.obey(itt, pattern(size, 1), maxSegment)
+					if a.op() != pdu.OpSCSIResponse || a.h[3] != scsi.StatusGood {
+						t.Errorf("got %v, want GOOD", a)
+					}
+				} else if got := len(i.collect(itt)); got != size {
+					t.Errorf("%d bytes, want %d", got, size)
+				}
+			}
+			letGo := b.disk.hold()
+			defer letGo()
+			first := one.command(final|reads, rw(false, 0, 512), 256<<10, nil)
+			<-b.disk.stalled // it has all the share of its initiator
+			ordered := send(one, 2, 512<<10)
+			wait(1, 2)
+			behind := send(two, 1, 256<<10)
+			wait(2, 1)
+			more := send(three, 1, 512<<10)
+			wait(3, 1)
+			letGo()
+			one.collect(first)
+			finish(one, ordered, 512<<10)
+			finish(two, behind, 256<<10)
+			finish(three, more, 512<<10)
+		})
 	}
 }

@@ -55,6 +55,34 @@ func (t *task) expected() (out, in int) {
 	return 0, 0
 }
 
+// dormant says that other commands have to end first, which may wait for memory:
+// until then a command takes none that they could have.
+func (t *task) dormant() bool {
+	turn := t.cmd.Turn()
+	if turn == nil {
+		return false
+	}
+	select {
+	case <-turn:
+		return false
+	default:
+		return true
+	}
+}
+
+// granted waits for a command's turn, and then for n bytes for its data; nil if the
+// connection ends before.
+func (c *conn) granted(t *task, n int) *buffer {
+	if turn := t.cmd.Turn(); turn != nil {
+		select {
+		case <-turn:
+		case <-c.ctx.Done():
+			return nil
+		}
+	}
+	return c.s.memory.wait(c.share, n, c.ctx.Done())
+}
+
 // newTask is for the reader.
 func (c *conn) newTask() *task {
 	if k := len(c.idle); k > 0 {
@@ -166,6 +194,15 @@ func (c *conn) settle(t *task) bool {
 	c.unused(t.in)
 	c.mu.Unlock()
 	t.in, t.front, t.cmd.Data = piece{}, false, nil
+	return c.take(t, n)
+}
+
+// take finds memory with a limit for n bytes to the initiator, if that is possible at
+// once.
+func (c *conn) take(t *task, n int) bool {
+	if t.dormant() {
+		return false
+	}
 	b := c.s.memory.get(c.share, n)
 	if b == nil {
 		return false
@@ -177,12 +214,7 @@ func (c *conn) settle(t *task) bool {
 // provide makes room for n bytes to the initiator, if that is possible at once.
 func (c *conn) provide(t *task, n int) bool {
 	if n > maxInline {
-		b := c.s.memory.get(c.share, n)
-		if b == nil {
-			return false
-		}
-		t.place(b, n)
-		return true
+		return c.take(t, n)
 	}
 	t.front = n <= c.params.MaxSendDataSegmentLength && n <= c.params.MaxBurstLength
 	c.mu.Lock()
@@ -216,11 +248,11 @@ func (c *conn) register(t *task, s state) {
 	}
 }
 
-// await executes a command that reads, when there is memory for it.
+// await executes a command that reads, when it is its turn and there is memory for it.
 func (c *conn) await(t *task) {
 	_, n := t.expected()
 	n = min(n, t.cmd.In)
-	b := c.s.memory.wait(c.share, n, c.ctx.Done())
+	b := c.granted(t, n)
 	if b == nil {
 		return // the connection's end ends the task
 	}

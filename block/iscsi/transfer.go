@@ -28,7 +28,7 @@ type writes struct {
 	fault fault
 	// answered: Begin has answered already, and only waits for that.
 	answered bool
-	waiting  bool // for memory
+	waiting  bool // for its turn and memory
 	silent   int  // seconds that nothing came in though it was asked for
 }
 
@@ -145,8 +145,10 @@ func (c *conn) commandData(t *task, h *pdu.Header, data []byte, answered bool) e
 // reserve finds memory for a command's data: for all, or at least for that which
 // comes unasked.
 func (c *conn) reserve(t *task) {
-	if t.buffer = c.s.memory.get(c.share, t.want); t.buffer != nil {
-		return
+	if !t.dormant() {
+		if t.buffer = c.s.memory.get(c.share, t.want); t.buffer != nil {
+			return
+		}
 	}
 	unasked := t.have
 	if len(t.bursts) > 0 {
@@ -304,9 +306,10 @@ func (c *conn) complete(t *task) bool {
 	return false
 }
 
-// grow gets the memory for a command's whole data, and asks for the data then.
+// grow gets the memory for a command's whole data, when it is its turn, and asks for
+// the data then.
 func (c *conn) grow(t *task) {
-	b := c.s.memory.wait(c.share, t.want, c.ctx.Done())
+	b := c.granted(t, t.want)
 	if b == nil {
 		return // the connection's end ends the task
 	}

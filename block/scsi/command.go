@@ -47,9 +47,9 @@ type Command struct {
 	Expected int
 
 	// In and Out are what Begin finds the command to move, in bytes: In to the
-	// initiator at most, Out from it exactly. At most one is not zero. A command that answers with parameter data lowers In,
-	// when it is executed, to the allocation length or what there is, the smaller one;
-	// residuals are counted from that.
+	// initiator at most, Out from it exactly. At most one is not zero. A command that
+	// answers with parameter data lowers In, when it is executed, to the allocation
+	// length or what there is, the smaller one; residuals are counted from that.
 	In, Out int
 
 	// Data is the data of either direction, which the transport provides between
@@ -95,6 +95,10 @@ type Command struct {
 func (c *Command) Reset() {
 	*c = Command{Sense: c.Sense[:0]}
 }
+
+// Turn is closed when no other command has to end before this one, or it was aborted;
+// nil: that was so from Begin on.
+func (c *Command) Turn() <-chan struct{} { return c.ready }
 
 // Aborted says that the command was aborted: its answer must not be sent.
 func (c *Command) Aborted() bool { return c.aborted.Load() }
