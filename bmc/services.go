@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/console"
 	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/supervise"
@@ -104,7 +105,7 @@ func (b *BMC) services(w web, group *supervise.Group) ([]*service, error) {
 			key:  enabled(func(s Settings) (bool, any) { return s.SSH.Enabled, "" }),
 			at:   func(a *Addresses, at string) { a.SSH = at },
 			listen: func(Settings) (func(context.Context) error, string, error) {
-				var disks console.Disks // nil: there is no disk process
+				var disks block.Manager // nil: there is no disk process
 				if r.Disk != nil {
 					disks = b.Disks
 				}

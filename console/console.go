@@ -23,6 +23,7 @@ import (
 	gossh "golang.org/x/crypto/ssh"
 
 	"github.com/nitrino/nitrino/auth"
+	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/host"
 )
 
@@ -79,7 +80,7 @@ type Options struct {
 	// Settings may be nil: the settings commands are then absent.
 	Settings Settings
 	// Disks may be nil: the volume and target commands are then absent.
-	Disks Disks
+	Disks block.Manager
 	// HostKey is an ed25519 key.
 	HostKey gossh.Signer
 	// Version is what the version command shows.

@@ -12,45 +12,8 @@ import (
 
 	"github.com/nitrino/nitrino/auth"
 	"github.com/nitrino/nitrino/block"
-	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/internal/bytesize"
 )
-
-// Disks are the volumes and their exports. What is read is there also while what
-// serves them is away. Errors are of the kinds of packages block and volume, and of
-// host.
-type Disks interface {
-	List() []block.Info
-	Get(name string) (block.Info, error)
-	Create(ctx context.Context, r block.CreateRequest, from host.Origin) (block.Info, error)
-	Snapshot(ctx context.Context, of, name string, from host.Origin) (block.Info, error)
-	Revert(ctx context.Context, name, snapshot string, from host.Origin) error
-	Resize(ctx context.Context, name string, size int64, from host.Origin) error
-	Rename(ctx context.Context, name, to string, from host.Origin) error
-	Delete(ctx context.Context, name string, from host.Origin) error
-	Verify(ctx context.Context, name string) error
-
-	// ImportURL begins a job.
-	ImportURL(ctx context.Context, r block.ImportRequest, url string, from host.Origin) (block.Job, error)
-	ImportStream(ctx context.Context, r block.ImportRequest, data io.Reader, from host.Origin) (block.Info, error)
-	Export(ctx context.Context, name, format string, w io.Writer) error
-	Jobs() []block.Job
-	CancelJob(ctx context.Context, id string, from host.Origin) error
-	// Space is the room for volumes, and what of it is free, in bytes.
-	Space() (size, free int64)
-
-	// Targets have no secrets; PutTarget keeps one that is left out, where the
-	// user is the same.
-	Targets() []block.Target
-	PutTarget(ctx context.Context, t block.Target, from host.Origin) error
-	DeleteTarget(ctx context.Context, name string, from host.Origin) error
-	// TargetName is the usual name of a target for a volume.
-	TargetName(volume string) string
-	Sessions() []block.Session
-
-	// Changed is closed at the next change of what can be read.
-	Changed() <-chan struct{}
-}
 
 func (s *Server) volumeRows() []row {
 	if s.opt.Disks == nil {
