@@ -21,6 +21,8 @@ const (
 type operation struct {
 	code   byte
 	action int // -1: the code has none
+	// name is the standard's.
+	name string
 	// usage is the CDB usage data of REPORT SUPPORTED OPERATION CODES; its length is
 	// the CDB's.
 	usage []byte

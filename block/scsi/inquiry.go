@@ -186,15 +186,18 @@ const (
 	designatorName   = 0x08
 )
 
-// naa is the unit's name: locally assigned (NAA 3, SPC-4 section 7.8.6.6.4), since
-// the other kinds need an organization's number, of 60 bits of the UUID.
-func (u *Unit) naa() [8]byte {
-	id := u.disk.Identity().UUID
+// NAA is the name of the unit that is the disk of that UUID, by which hosts know it
+// (the page of device identification; Linux: wwn-0x…): locally assigned (NAA 3,
+// SPC-4 section 7.8.6.6.4), since the other kinds need an organization's number, of
+// 60 bits of the UUID.
+func NAA(id [16]byte) [8]byte {
 	name := [8]byte(id[8:])
 	// The UUID's variant bits, always the same, give way to bits of its first half.
 	name[0] = 0x30 | (name[0]^id[0])&0x0f
 	return name
 }
+
+func (u *Unit) naa() [8]byte { return NAA(u.disk.Identity().UUID) }
 
 // vendorID is the unit's name by the T10 vendor: the product and the serial number.
 func (u *Unit) vendorID() []byte {

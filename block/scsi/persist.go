@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,6 +66,9 @@ type kept struct {
 	Registrations []registration  `json:"registrations"`
 }
 
+// ErrKept: UnitOptions.Kept is not what Keep got.
+var ErrKept = errors.New("the reservations that were kept are damaged")
+
 func (r *reservations) restore(b []byte) error {
 	if len(b) == 0 {
 		return nil
@@ -72,13 +76,42 @@ func (r *reservations) restore(b []byte) error {
 	var k kept
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&k); err != nil {
-		return err
+	err := d.Decode(&k)
+	if err == nil && d.More() {
+		err = errors.New("something follows")
 	}
+	if err == nil {
+		err = k.check()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrKept, err)
+	}
+	r.kind, r.registrations, r.keep = k.Type, k.Registrations, true
+	return nil
+}
+
+// check finds what no PERSISTENT RESERVE OUT makes; a reservation without a holder
+// would bar everybody.
+func (k kept) check() error {
 	if k.Type != 0 && !k.Type.valid() {
 		return fmt.Errorf("a type of %d", k.Type)
 	}
-	r.kind, r.registrations, r.keep = k.Type, k.Registrations, true
+	holders := 0
+	for i, g := range k.Registrations {
+		if g.Initiator == "" || g.Target == "" || g.Key == 0 {
+			return fmt.Errorf("registration %d is of nobody", i)
+		}
+		if g.Holder {
+			holders++
+		}
+	}
+	want := 0
+	if k.Type != 0 {
+		want = 1
+	}
+	if len(k.Registrations) == 0 || holders != want && !k.Type.all() {
+		return fmt.Errorf("%d of %d registrations hold a reservation of the type %d", holders, len(k.Registrations), k.Type)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package scsi
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -215,11 +216,40 @@ func TestKept(t *testing.T) {
 	if kept != nil {
 		t.Errorf("kept %s, want nothing", kept)
 	}
-	for _, bad := range []string{"{", `{"type":2}`, `{"other":1}`} {
-		if _, err := NewUnit(UnitOptions{Disk: b.disk, Kept: []byte(bad)}); err == nil {
-			t.Errorf("reservations of %s: no error", bad)
+	const who = `{"initiator":"iqn.a,i,0x000000000001","target":"iqn.t","port":1,"key":10,"holder":false}`
+	for _, bad := range []string{
+		"{", `{"type":2}`, `{"other":1}`, `{}`, `{"type":3,"registrations":[]}`, `{"type":3,"registrations":[` + who + `]}`,
+		`{"type":0,"registrations":[` + who + `]}{}`, `{"type":0,"registrations":[` + strings.Replace(who, "10", "0", 1) + `]}`,
+		`{"type":3,"registrations":[` + strings.ReplaceAll(who+","+who, "false", "true") + `]}`,
+	} {
+		if _, err := NewUnit(UnitOptions{Disk: b.disk, Kept: []byte(bad)}); !errors.Is(err, ErrKept) {
+			t.Errorf("reservations of %s: got %v, want %v", bad, err, ErrKept)
 		}
 	}
+	for _, good := range []string{`{"type":0,"registrations":[` + who + `]}`, `{"type":7,"registrations":[` + who + `]}`} {
+		var r reservations
+		if err := r.restore([]byte(good)); err != nil {
+			t.Errorf("reservations of %s: %v", good, err)
+		}
+	}
+}
+
+// FuzzKept: whatever is found where reservations were kept, it is refused, or such that
+// somebody holds them.
+func FuzzKept(f *testing.F) {
+	f.Add([]byte(`{"type":3,"registrations":[{"initiator":"iqn.a,i,0x000000000001","target":"iqn.t","port":1,"key":10,"holder":true}]}`))
+	f.Add([]byte(`{"type":7,"registrations":[{"initiator":"i","target":"t","port":1,"key":10,"holder":false}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var r reservations
+		err := r.restore(b)
+		held := r.kind == 0
+		for i := range r.registrations {
+			held = held || r.holds(i)
+		}
+		if err != nil && (!errors.Is(err, ErrKept) || r.keep) || !held {
+			t.Errorf("%s: got %+v, %v", b, r, err)
+		}
+	})
 }
 
 // A write that waits for its data when its nexus is preempted does not land later.

@@ -1,8 +1,11 @@
 package scsi
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"log/slog"
 
 	"github.com/nitrino/nitrino/block"
 )
@@ -168,4 +171,20 @@ func (c *Command) fail(d *condition) {
 	c.Status = StatusCheckCondition
 	c.Sense = d.append(c.Sense[:0], c.link != nil && c.link.unit.mode.descriptorSense.Load())
 	c.N = 0
+	if c.link != nil {
+		c.link.unit.logFailure(c, d)
+	}
+}
+
+// logFailure tells who looks for the reason why a host does not take a disk.
+func (u *Unit) logFailure(c *Command, d *condition) {
+	if !u.o.Log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	name := "unknown"
+	if c.operation != nil {
+		name = c.operation.name
+	}
+	u.o.Log.Debug("SCSI: CHECK CONDITION", "volume", u.disk.Identity().Name, "initiator", c.nexus.initiator, "command", name,
+		"CDB", fmt.Sprintf("%x", c.CDB), "sense", fmt.Sprintf("%x/%04x", d.key, d.code))
 }
