@@ -114,7 +114,7 @@ func Open(o Options) (b *BMC, err error) {
 		b.Events.Add(host.Event{Severity: host.Critical, Kind: "state.damaged",
 			Message: fmt.Sprintf("The saved state was damaged and is kept aside; users, events and the power state begin anew: %v.", damage)})
 	}
-	set, err := b.openSettings()
+	set, lost, err := b.openSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +124,11 @@ func Open(o Options) (b *BMC, err error) {
 	}
 	b.Settings = &SettingsStore{set, b.trial}
 	b.Disks = newDisks(b.Events, o.Log, b.Settings)
+	if lost {
+		if err := b.Disks.hold(); err != nil {
+			return nil, err
+		}
+	}
 	key, err := auth.SealKey(o.Dir, o.Serial, b.keyDamaged)
 	if err != nil {
 		return nil, err
@@ -159,8 +164,9 @@ func openStore(path string, pin bool) (db *store.Store, damage, err error) {
 	return db, damage, err
 }
 
-func (b *BMC) openSettings() (*settings.Store[Settings], error) {
-	return settings.Open(settings.Options[Settings]{
+// openSettings says also whether a file could not be used and had no good copy.
+func (b *BMC) openSettings() (_ *settings.Store[Settings], lost bool, _ error) {
+	set, err := settings.Open(settings.Options[Settings]{
 		Defaults: b.opt.Defaults,
 		Version:  SettingsVersion,
 		Layers: []settings.Layer{
@@ -172,9 +178,11 @@ func (b *BMC) openSettings() (*settings.Store[Settings], error) {
 		Validate: func(s *Settings) error { return validate(s, b.opt.CheckWires) },
 		Log:      b.log,
 		Report: func(p settings.Problem) {
+			lost = lost || p.InForce == ""
 			b.Events.Add(host.Event{Severity: host.Critical, Kind: "settings.bad", Message: p.String()})
 		},
 	})
+	return set, lost, err
 }
 
 // The files of the settings, and the names of their layers.
@@ -439,8 +447,11 @@ func (b *BMC) changes(ctx context.Context, gen uint64) (uint64, error) {
 	return next, err
 }
 
+// kindNotApplied is the event of settings that are not in force.
+const kindNotApplied = "settings.not-applied"
+
 func (b *BMC) notApplied(err error) {
-	b.Events.Add(host.Event{Severity: host.Warning, Kind: "settings.not-applied", Message: fmt.Sprintf("Not all settings could be applied: %v.", err)})
+	b.Events.Add(host.Event{Severity: host.Warning, Kind: kindNotApplied, Message: fmt.Sprintf("Not all settings could be applied: %v.", err)})
 }
 
 // Where the SSH keys of the settings are remembered that admin was given.

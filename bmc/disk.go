@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +26,15 @@ const diskLook = 10 * time.Second
 const (
 	diskStore = "store" // package volume's
 	diskISCSI = "iscsi" // what is exported
+)
+
+// What all hosts together may take of the board's memory, in bytes.
+const (
+	// commandMemory is for the data of iSCSI commands; data that comes unasked may take
+	// half as much besides.
+	commandMemory = 12 << 20
+	// unflushedMemory is for what NBD servers have not flushed.
+	unflushedMemory = 8 << 20
 )
 
 // DiskOptions are what a Disk needs.
@@ -58,6 +66,7 @@ type Disk struct {
 	log     *slog.Logger
 	events  *ipc.Outbox[Event]
 	volumes *volume.Store
+	budget  *nbd.Budget
 	iscsi   *exports
 	slots   chan struct{} // of requests under way
 	long    chan struct{} // of imports and exports
@@ -73,7 +82,7 @@ type Disk struct {
 func NewDisk(o DiskOptions) (*Disk, error) {
 	d := &Disk{
 		hello: DiskHello{o.Version, o.Instance, time.Now()}, dir: o.Dir, log: o.Log, changed: make(chan struct{}),
-		slots: make(chan struct{}, maxRequests), long: make(chan struct{}, maxLong),
+		budget: nbd.NewBudget(unflushedMemory), slots: make(chan struct{}, maxRequests), long: make(chan struct{}, maxLong),
 		events: ipc.NewOutbox(diskEvent, func(n int) Event {
 			return Event{Time: time.Now(), Severity: Warning, Kind: "events.lost", Message: fmt.Sprintf("%d events of the disk process found no place.", n)}
 		})}
@@ -103,18 +112,8 @@ func (d *Disk) Close() error {
 }
 
 // dial connects to an NBD server.
-func (d *Disk) dial(ctx context.Context, uri string) (block.Device, error) {
-	name := "its server"
-	if u, err := url.Parse(uri); err == nil {
-		name = u.Host // the rest may be a secret
-	}
-	c, err := nbd.Dial(ctx, uri, nbd.Options{Log: d.log, Report: func(err error) {
-		if err == nil {
-			d.Report(Event{Severity: OK, Kind: "volume.reachable", Message: fmt.Sprintf("The volume on the NBD server %s can be reached again.", name)})
-			return
-		}
-		d.Report(Event{Severity: Critical, Kind: "volume.unreachable", Message: fmt.Sprintf("The volume on the NBD server %s cannot be reached: %v.", name, err)})
-	}})
+func (d *Disk) dial(ctx context.Context, uri string, report func(error)) (block.Device, error) {
+	c, err := nbd.Dial(ctx, uri, nbd.Options{Budget: d.budget, Log: d.log, Report: report})
 	if err != nil {
 		return nil, err // no *nbd.Client that is nil
 	}

@@ -27,7 +27,7 @@ import (
 // The files below exportsOptions.Dir.
 const (
 	exportsFile  = "targets.json"
-	reservations = "reservations" // of a disk each, by its UUID
+	reservations = "reservations" // see diskreservations.go
 )
 
 // applyLimit is how long a change waits for one before it, whose storage does not
@@ -152,9 +152,10 @@ func openExports(o exportsOptions) (*exports, error) {
 		opt: o, wake: make(chan struct{}, 1), units: make(map[unitKey]*exportedUnit), targets: make(map[string]*exportedTarget),
 		applying: make(chan struct{}, 1), open: make(map[string]bool), want: new(wantedExports), endLimit: endLimit,
 	}
-	e.server = iscsi.New(iscsi.Options{Log: o.Log, Report: func(severity host.Severity, kind, message string) {
+	e.server = iscsi.New(iscsi.Options{Memory: commandMemory, Log: o.Log, Report: func(severity host.Severity, kind, message string) {
 		o.Report(Event{Severity: severity, Kind: kind, Message: message})
 	}})
+	e.sweepReservations()
 	text, err := os.ReadFile(filepath.Join(o.Dir, exportsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return e, nil
@@ -350,22 +351,13 @@ func (e *exports) unit(key unitKey) (*scsi.Unit, error) {
 		return nil, err
 	}
 	o := scsi.UnitOptions{Disk: disk, CD: key.cd, Vendor: "nitrino", Product: "disk", Revision: "1", Log: e.opt.Log}
+	var u *scsi.Unit
 	if key.cd {
 		o.Product = "cd-rom"
+		u, err = scsi.NewUnit(o)
 	} else {
-		path := filepath.Join(e.opt.Dir, reservations, fmt.Sprintf("%x", disk.Identity().UUID))
-		o.Keep = func(text []byte) error {
-			if len(text) == 0 {
-				return removeAll(path)
-			}
-			return atomicfile.Write(path, text, 0o600)
-		}
-		if o.Kept, err = os.ReadFile(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			release()
-			return nil, fmt.Errorf("the reservations: %w", err)
-		}
+		u, err = e.newDiskUnit(o)
 	}
-	u, err := scsi.NewUnit(o)
 	if err != nil {
 		release()
 		return nil, err

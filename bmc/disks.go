@@ -44,13 +44,16 @@ type Disks struct {
 
 	pushing sync.Mutex // guards the following, over the answer of the disk process
 	pushed  *pushed
+	held    held
 
 	targeting sync.Mutex // one change of the targets at a time
+	view      iscsiView
 
 	mu       sync.Mutex
 	state    DiskState
 	conn     *ipc.Conn // nil: it is away
 	volumes  mirror[block.Info]
+	sorted   []block.Info // volumes by name; nil: to be made when it is asked for
 	sessions mirror[block.Session]
 	jobs     mirror[block.Job]
 	served   mirror[ServedTarget]
@@ -109,7 +112,10 @@ func (d *Disks) Space() (size, free int64) {
 func (d *Disks) List() []block.Info {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return slices.SortedFunc(maps.Values(d.volumes.list), func(a, b block.Info) int { return cmp.Compare(a.Name, b.Name) })
+	if d.sorted == nil {
+		d.sorted = slices.SortedFunc(maps.Values(d.volumes.list), func(a, b block.Info) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	return slices.Clone(d.sorted)
 }
 
 // Get has one volume; volume.ErrNotFound where there is none of the name.
@@ -240,7 +246,7 @@ func (d *Disks) take(m ipc.Message) (any, error) {
 	case diskHealth:
 		return nil, into(m, func(v DiskHealth) { d.set(func() { d.state.Health = v }) })
 	case diskVolumes:
-		return nil, into(m, func(v page[block.Info]) { d.set(func() { d.volumes.take(v, volumeKey) }) })
+		return nil, into(m, func(v page[block.Info]) { d.set(func() { d.volumes.take(v, volumeKey); d.sorted = nil }) })
 	case diskSessions:
 		return nil, into(m, func(v page[block.Session]) { d.set(func() { d.sessions.take(v, sessionKey) }) })
 	case diskJobs:

@@ -40,14 +40,15 @@ type diskRig struct {
 	tasks sync.WaitGroup
 }
 
-func newDiskRig(t *testing.T) *diskRig {
+func newDiskRig(t *testing.T) *diskRig { return newLoggedDiskRig(t, slog.New(slog.DiscardHandler)) }
+
+func newLoggedDiskRig(t *testing.T, log *slog.Logger) *diskRig {
 	t.Helper()
 	dir := t.TempDir()
 	db, err := store.Open(filepath.Join(dir, "state.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := slog.New(slog.DiscardHandler)
 	events, err := host.OpenEvents(db, log)
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +102,12 @@ func (r *diskRig) newDisk(instance, dir string) *Disk {
 // openDisk opens a disk process that runs until stop.
 func openDisk(t *testing.T, instance, dir string) (d *Disk, stop func()) {
 	t.Helper()
-	d, err := NewDisk(DiskOptions{Dir: dir, Version: "1.2.3", Instance: instance, BootID: "boot", ISCSI: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+	return openLoggedDisk(t, instance, dir, slog.New(slog.DiscardHandler))
+}
+
+func openLoggedDisk(t *testing.T, instance, dir string, log *slog.Logger) (d *Disk, stop func()) {
+	t.Helper()
+	d, err := NewDisk(DiskOptions{Dir: dir, Version: "1.2.3", Instance: instance, BootID: "boot", ISCSI: "127.0.0.1:0", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -734,6 +740,10 @@ func TestWantedVolumes(t *testing.T) {
 	r.start()
 	data := noise(1 << 20)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/none" {
+			http.NotFound(w, q)
+			return
+		}
 		http.ServeContent(w, q, "", time.Time{}, bytes.NewReader(data))
 	}))
 	defer server.Close()
@@ -758,10 +768,23 @@ func TestWantedVolumes(t *testing.T) {
 		return n
 	}
 	r.await("x is missing", func() bool { return missing() == 1 })
+	set(`[{"name":"y","image":{"url":"` + server.URL + `/none"}}]`)
+	attempts := func() (n int) {
+		for _, j := range r.Jobs() {
+			if j.Volume == "y" && !j.Ended.IsZero() {
+				n++
+			}
+		}
+		return n
+	}
+	r.await("y is tried again", func() bool { return attempts() >= 3 })
+	if missing() != 2 || slices.Contains(r.kinds(), kindImportFailed) {
+		t.Errorf("got the events %q, want one of y", r.kinds())
+	}
 	set(`[{"name":"a","size":512}]`)
 	time.Sleep(50 * time.Millisecond)
-	if got, want := r.names(), []string{"a", "c", "golden"}; !slices.Equal(got, want) || size("a") != 4<<20 || missing() != 1 {
-		t.Errorf("got %q, a of %d bytes, %d events, want %q, nothing shrunk or deleted, and one event", got, size("a"), missing(), want)
+	if got, want := r.names(), []string{"a", "c", "golden"}; !slices.Equal(got, want) || size("a") != 4<<20 || missing() != 2 {
+		t.Errorf("got %q, a of %d bytes, %d events, want %q, nothing shrunk or deleted, and no more events", got, size("a"), missing(), want)
 	}
 }
 
@@ -781,6 +804,12 @@ func TestDiskSettings(t *testing.T) {
 		{"volumes", `[{"name":"a","size":512,"block_size":1024}]`, "/volumes/0/block_size"},
 		{"volumes", `[{"name":"a","clone":"b","upstream":"nbd://h/x"}]`, "/volumes/0"},
 		{"volumes", `[{"name":"a","upstream":"http://h/x"}]`, "/volumes/0/upstream"},
+		{"volumes", `[{"name":"a","upstream":"nbd://h/x"}]`, ""},
+		{"volumes", `[{"name":"a","upstream":"nbd://h/x?socket=/run/x"}]`, "/volumes/0/upstream"},
+		{"volumes", `[{"name":"a","upstream":"nbd://u:123456789012@h/x"}]`, "/volumes/0/upstream"},
+		{"volumes", `[{"name":"a","image":{"url":"http://u:123456789012@h/x"}}]`, "/volumes/0/image/url"},
+		{"volumes", `[{"name":"a","image":{"url":"https://u@h/x"}}]`, "/volumes/0/image/url"},
+		{"volumes", `[{"name":"a","image":{"url":"http://u:123456789012%@h/x"}}]`, "/volumes/0/image/url"},
 		{"volumes", `[{"name":"a","image":{"url":"ftp://h/x"}}]`, "/volumes/0/image/url"},
 		{"volumes", `[{"name":"a","image":{"url":"http://h/x","sha256":"12"}}]`, "/volumes/0/image/sha256"},
 		{"volumes", `[{"name":"a","image":{"url":"http://h/x","format":"vmdk"}}]`, "/volumes/0/image/format"},

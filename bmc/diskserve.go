@@ -133,6 +133,9 @@ func (s *diskConn) handle(m ipc.Message, file *os.File) (any, error) {
 	case diskDelete:
 		return request(s, m, func(ctx context.Context, v volumeMessage) (any, error) {
 			err := s.Disk.volumes.Delete(ctx, v.Volume)
+			if err == nil {
+				s.iscsi.sweepReservations()
+			}
 			return s.done(nil, err, kindVolumeDeleted, v.From, fmt.Sprintf("The volume %s was deleted.", v.Volume))
 		})
 	case diskVerify:

@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/nbd"
 )
 
 // A VolumeSettings is a volume that shall be there. It is made where it is missing
@@ -94,10 +95,14 @@ func (v VolumeSettings) check() (field string, err error) {
 		return "/block_size", errors.New("blocks have 512 or 4096 bytes")
 	case v.Clone != "" && checkVolumeName(v.Clone) != nil:
 		return "/clone", checkVolumeName(v.Clone)
-	case v.Upstream != "" && !isURL(v.Upstream, "nbd", "nbds"):
+	case hasUser(v.Upstream):
+		return "/upstream", errUser
+	case v.Upstream != "" && (len(v.Upstream) > maxURL || nbd.Check(v.Upstream) != nil):
 		return "/upstream", errors.New("want nbd://host/export or nbds://host/export")
 	case v.Image == nil:
 		return "", nil
+	case hasUser(v.Image.URL):
+		return "/image/url", errUser
 	case !isURL(v.Image.URL, "http", "https"):
 		return "/image/url", errors.New("want an http or https URL")
 	case v.Image.SHA256 != "" && !isHex(v.Image.SHA256, 32):
@@ -123,6 +128,16 @@ func checkVolumeName(name string) error {
 func isURL(text string, schemes ...string) bool {
 	u, err := url.Parse(text)
 	return err == nil && len(text) <= maxURL && slices.Contains(schemes, strings.ToLower(u.Scheme)) && u.Hostname() != ""
+}
+
+// errUser refuses what the settings and the events of their changes would show.
+var errUser = errors.New("no user or password can be in this URL, since settings are shown (the command volume import takes one)")
+
+// hasUser says whether there is a user, and perhaps a password, before a URL's host;
+// what cannot be parsed may have one.
+func hasUser(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.User != nil || err != nil && strings.Contains(text, "@")
 }
 
 func isHex(text string, bytes int) bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nitrino/nitrino/block"
@@ -18,13 +19,43 @@ import (
 // kindTargetChanged is the event of a target that was made, changed or deleted.
 const kindTargetChanged = "iscsi.target-changed"
 
+// An iscsiView is what the settings say of iSCSI, without secrets: to read all settings
+// for each of a thousand targets takes long.
+type iscsiView struct {
+	mu         sync.Mutex
+	generation uint64 // of the settings that it is of; 0: of none yet
+	set        ISCSISettings
+}
+
+// iscsi is what the settings say of iSCSI, without secrets, and only to be read.
+func (d *Disks) iscsi() ISCSISettings {
+	d.view.mu.Lock()
+	defer d.view.mu.Unlock()
+	// What is newer than this generation is only read once more.
+	if now := d.settings.Generation(); now != d.view.generation {
+		d.view.set, d.view.generation = d.settings.Get().ISCSI, now
+		for i := range d.view.set.Targets {
+			t := &d.view.set.Targets[i]
+			t.CHAP.Secret, t.Mutual.Secret = "", ""
+		}
+	}
+	return d.view.set
+}
+
 // Targets are the iSCSI targets, without their secrets.
 func (d *Disks) Targets() []block.Target {
-	list := d.settings.Get().ISCSI.Targets
-	for i := range list {
-		list[i].CHAP.Secret, list[i].Mutual.Secret = "", ""
+	list := slices.Clone(d.iscsi().Targets)
+	for i, t := range list {
+		list[i].LUNs, list[i].Initiators = slices.Clone(t.LUNs), slices.Clone(t.Initiators)
 	}
 	return list
+}
+
+// TargetFailed says what of a target is not served, and why; "": all is, or iSCSI is off.
+func (d *Disks) TargetFailed(name string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.served.list[name].Failed
 }
 
 // Served says how the targets that are exported fare; nothing while iSCSI is off.
@@ -126,6 +157,36 @@ type pushed struct {
 // may be the end of it all.
 const pushLimit = 30 * time.Second
 
+// held is what is left of the settings of iSCSI where a part of the settings was lost.
+type held struct {
+	text string // as JSON; empty: nothing was lost
+	told bool
+}
+
+// hold is for settings of which a part was lost. What the disk process exports may
+// have been in that part, and hosts are at work on it: it stays as it is until somebody
+// changes what is left of the settings of iSCSI. Call it before run.
+func (d *Disks) hold() error {
+	text, err := json.Marshal(d.settings.Get().ISCSI)
+	d.held.text = string(text)
+	return err
+}
+
+// holds says whether what the disk process exports is to stay as it is. One that
+// exports nothing has nothing to lose. The caller holds pushing.
+func (d *Disks) holds(wanted string) bool {
+	if wanted != d.held.text || len(d.Served()) == 0 {
+		d.held.text = ""
+		return false
+	}
+	if !d.held.told {
+		d.held.told = true
+		d.events.Add(Event{Severity: Warning, Kind: kindNotApplied,
+			Message: "A part of the settings is lost. iSCSI still exports what it did before. Set anew what it shall export: any change of the settings makes the loss final at the next start."})
+	}
+	return true
+}
+
 // push tells the disk process what to export, and returns when it does.
 func (d *Disks) push(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pushLimit)
@@ -140,6 +201,9 @@ func (d *Disks) push(ctx context.Context) error {
 	text, err := json.Marshal(set)
 	if err != nil {
 		return err
+	}
+	if d.held.text != "" && d.holds(string(text)) {
+		return nil
 	}
 	now := &pushed{c, string(text)}
 	if d.pushed != nil && *d.pushed == *now {

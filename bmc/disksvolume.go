@@ -162,12 +162,15 @@ type ownJob struct {
 // ImportURL begins to make a volume of a file on a web server. A connection that is
 // lost is made anew where the server allows it.
 func (d *Disks) ImportURL(_ context.Context, r block.ImportRequest, url string, from host.Origin) (block.Job, error) {
-	j, _, err := d.beginImport(r, url, from)
+	j, _, err := d.beginImport(r, url, from, func(err error) {
+		d.events.Add(Event{Severity: Warning, Kind: kindImportFailed, Origin: from, Message: fmt.Sprintf("The volume %s was not imported: %v.", r.Name, err)})
+	})
 	return j, err
 }
 
-// beginImport is ImportURL; the channel has the error in the end.
-func (d *Disks) beginImport(r block.ImportRequest, url string, from host.Origin) (block.Job, <-chan error, error) {
+// beginImport is ImportURL; the channel has the error in the end, of which failed is
+// told before.
+func (d *Disks) beginImport(r block.ImportRequest, url string, from host.Origin, failed func(error)) (block.Job, <-chan error, error) {
 	if err := checkVolumeName(r.Name); err != nil {
 		return block.Job{}, nil, fmt.Errorf("%w: %w", volume.ErrName, err)
 	}
@@ -202,7 +205,7 @@ func (d *Disks) beginImport(r block.ImportRequest, url string, from host.Origin)
 			err = errCanceled
 		}
 		if err != nil {
-			d.events.Add(Event{Severity: Warning, Kind: kindImportFailed, Origin: from, Message: fmt.Sprintf("The volume %s was not imported: %v.", r.Name, err)})
+			failed(err)
 		}
 		ended <- err // before what wakes those who wait for it
 		d.set(func() { d.endOwn(j, err) })

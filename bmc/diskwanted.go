@@ -175,10 +175,11 @@ func (d *Disks) volumeMissing(w *wantedVolume, err error) {
 	}
 }
 
-// provideImage begins to import an image.
+// provideImage begins to import an image. volumeMissing tells that it failed, and not
+// each time.
 func (d *Disks) provideImage(v VolumeSettings) (<-chan error, error) {
 	_, ended, err := d.beginImport(block.ImportRequest{
 		Name: v.Name, Kind: block.KindImage, Format: v.Image.Format, SHA256: v.Image.SHA256, Size: v.Size, BlockSize: v.BlockSize,
-	}, v.Image.URL, host.Origin{})
+	}, v.Image.URL, host.Origin{}, func(error) {})
 	return ended, err
 }

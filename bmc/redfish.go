@@ -273,7 +273,7 @@ func (w web) disks(tasks *task.Service) *storage.Service {
 	return storage.New(storage.Options{
 		Disks: d, Tasks: tasks, Log: w.b.log, Later: []error{ErrDisk, errBusy}, Version: w.b.opt.Version,
 		ISCSI: func() (on bool, port int) {
-			on = w.b.Settings.Get().ISCSI.Enabled
+			on = d.iscsi().Enabled
 			_, text, err := net.SplitHostPort(d.State().Health.ISCSI)
 			if err != nil {
 				return on, 0 // it does not listen yet
@@ -284,13 +284,6 @@ func (w web) disks(tasks *task.Service) *storage.Service {
 			}
 			return on, at
 		},
-		TargetFailed: func(name string) string {
-			for _, t := range d.Served() {
-				if t.Name == name {
-					return t.Failed
-				}
-			}
-			return ""
-		},
+		TargetFailed: d.TargetFailed,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 
 	"github.com/nitrino/nitrino/bmc"
@@ -24,9 +25,15 @@ const resolverDir = "/etc"
 // portISCSI is where iSCSI answers (RFC 7143 section 4.2.7.1).
 const portISCSI = 3260
 
+// collectAt is by how much the heap grows, in per cent, before the garbage collector
+// runs. Most of it are buffers that are used again: it has little to look at and little
+// to find, so that seldom room for as much again would be wasted.
+const collectAt = 25
+
 // runDisk is the disk process, until ctx ends or its parent is gone. iscsiAt is
 // where iSCSI listens, host:port.
 func runDisk(ctx context.Context, parent *os.File, iscsiAt string, log *slog.Logger) error {
+	debug.SetGCPercent(collectAt)
 	l, err := newLink(parent)
 	if err != nil {
 		return err

@@ -5,13 +5,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const (
 	smallestBuffer = 4 << 10
-	classes        = 9 // 4 KiB to 1 MiB, powers of two
-	// maxFree is what is kept for the next command, bytes.
-	maxFree = 4 << 20
+	classes        = 12 // 4 KiB to 8 MiB, powers of two
+	// trimPause is how long a buffer has to be of no use before it is given up.
+	trimPause = 10 * time.Second
 )
 
 // memory is what the data of all commands may take. Its limit is for what can wait:
@@ -19,6 +20,10 @@ const (
 // room by the command window; it has half as much besides. The two are apart, as a
 // command with some of its data may wait for room for all of it: who gets that has
 // all that it needs, and gives it back.
+//
+// Buffers are used again, not left to the garbage collector: what is made new until it
+// runs would be on top of what is in use. They are given up for buffers of other sizes
+// where all would be more than the limits, and when they are of no use for a while.
 type memory struct {
 	limit int
 	// tight: half of it is in use, so that windows should not grow.
@@ -28,7 +33,10 @@ type memory struct {
 	used  [kinds]int
 	free  [classes][]*buffer
 	kept  int // bytes in free
-	queue []*waiter
+	spare int // the least of kept since the last trim
+	// trimming: the next trim will come.
+	trimming bool
+	queue    []*waiter
 }
 
 // A kind is what a buffer counts as.
@@ -93,12 +101,12 @@ func (m *memory) take(s *share, k kind, n int) *buffer {
 	if class >= 0 {
 		if f := len(m.free[class]); f > 0 {
 			b := m.free[class][f-1]
-			m.free[class] = m.free[class][:f-1]
-			m.kept -= length
+			m.drop(class)
 			b.share, b.kind = s, k
 			return b
 		}
 	}
+	m.release(m.used[limited] + m.used[unasked] + m.kept - m.limit - m.limit/2)
 	return &buffer{b: make([]byte, length), share: s, kind: k, class: class}
 }
 
@@ -186,11 +194,48 @@ func (m *memory) put(b *buffer) {
 	defer m.mu.Unlock()
 	m.count(b.share, b.kind, -len(b.b))
 	b.share, b.filled, b.pieces = nil, 0, 0
-	if b.class >= 0 && m.kept+len(b.b) <= maxFree {
+	if b.class >= 0 {
 		m.free[b.class] = append(m.free[b.class], b)
 		m.kept += len(b.b)
+		if !m.trimming {
+			m.trimming = true
+			time.AfterFunc(trimPause, m.trim)
+		}
 	}
 	m.serve()
+}
+
+// drop takes the last of a class out of the free buffers. The caller holds mu.
+func (m *memory) drop(class int) {
+	last := len(m.free[class]) - 1
+	m.kept -= len(m.free[class][last].b)
+	m.spare = min(m.spare, m.kept)
+	m.free[class][last] = nil
+	m.free[class] = m.free[class][:last]
+}
+
+// release gives up n bytes of free buffers, or the few more that the last of them has;
+// the greatest go first. The caller holds mu.
+func (m *memory) release(n int) {
+	left := max(m.kept-n, 0)
+	for class := classes - 1; m.kept > left; {
+		if len(m.free[class]) > 0 {
+			m.drop(class)
+		} else {
+			class--
+		}
+	}
+}
+
+// trim gives up what was of no use since the last time.
+func (m *memory) trim() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.release(m.spare)
+	m.spare = m.kept
+	if m.trimming = m.kept > 0; m.trimming {
+		time.AfterFunc(trimPause, m.trim)
+	}
 }
 
 // always returns a buffer for output whatever the limit, as answers cannot wait.

@@ -13,10 +13,12 @@
 // that went on or to one that began anew after a power cut. If the next Flush simply
 // succeeded there, it would vouch for data that is lost; if it failed after every
 // lost connection, an unplugged cable would make each file system above read-only.
-// So the client keeps a copy of what was written since the last flush, up to 4 MiB
-// (then it flushes by itself), and after connecting sends that again, one change
-// after the other, before anything else. A Flush that succeeds thus holds what it
-// says, whatever happened before. NBD_FLAG_CAN_MULTI_CONN makes no difference: it
+// So the client keeps a copy of what was written since the last flush, and after
+// connecting sends that again, one change after the other, before anything else. A
+// Flush that succeeds thus holds what it says, whatever happened before. Options.Budget
+// bounds the copies: where there is no room the client flushes by itself, and if that
+// makes none, as others have it, the next write is answered when it is flushed. What
+// nobody flushes for a while is flushed, too, so that an idle disk takes nothing. NBD_FLAG_CAN_MULTI_CONN makes no difference: it
 // says that a flush counts for all connections of a server that lives, not what one
 // remembers that died. A server that does not offer flushes is taken at its word that
 // it has nothing to flush; nothing is kept then.
@@ -57,6 +59,8 @@ const (
 	firstDelay, lastDelay = 50 * time.Millisecond, 5 * time.Second
 	// steady is how long a session has to last for the next to be tried at once.
 	steady = 2 * time.Second
+	// settleTime is how long nothing is changed before what is kept is flushed.
+	settleTime = 5 * time.Second
 	// statusMost is how far ahead one question about holes looks, in bytes.
 	statusMost = 1 << 30
 )
@@ -68,6 +72,9 @@ type Options struct {
 	Connections int
 	// Patience is how long a request waits for a connection; 0: 30 s.
 	Patience time.Duration
+	// Budget is for copies of what was not flushed; nil: 4 MiB, the client's own. A
+	// write whose copy is more than half of it is flushed at once.
+	Budget *Budget
 	// ReadOnly refuses writes whatever the server allows.
 	ReadOnly bool
 	// Roots are who may vouch for the server of an nbds URI; nil: the system's.
@@ -95,7 +102,8 @@ type Client struct {
 	// patching is held to write by what reads a block, changes a part and writes it
 	// back, to read by other changes where that can happen.
 	patching sync.RWMutex
-	flushing sync.Mutex // by who makes room in the journal
+	flushing chan struct{} // holds who makes room in the journal
+	answered chan struct{} // holds one when a change that has room was answered
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -123,6 +131,12 @@ func Dial(ctx context.Context, uri string, o Options) (*Client, error) {
 	if o.Patience <= 0 {
 		o.Patience = 30 * time.Second
 	}
+	most := int64(journalBytes)
+	if o.Budget == nil {
+		o.Budget = NewBudget(most)
+	} else {
+		most = o.Budget.limit / 2
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -138,15 +152,18 @@ func Dial(ctx context.Context, uri string, o Options) (*Client, error) {
 	}
 	c := &Client{
 		o: o, place: p, e: e,
-		size:    e.size &^ (block.SectorSize - 1), // what is no whole sector no host can reach
-		unit:    max(e.block, block.SectorSize),
-		zeros:   make([]byte, 64<<10),
-		session: s,
-		changed: make(chan struct{}),
+		size:     e.size &^ (block.SectorSize - 1), // what is no whole sector no host can reach
+		unit:     max(e.block, block.SectorSize),
+		zeros:    make([]byte, 64<<10),
+		session:  s,
+		changed:  make(chan struct{}),
+		flushing: make(chan struct{}, 1), answered: make(chan struct{}, 1),
+		journal: journal{budget: o.Budget, most: most},
 	}
 	c.calls.New = func() any { return newCall() }
 	ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	c.running.Go(func() { c.run(ctx, s) })
+	c.running.Go(func() { c.settle(ctx) })
 	return c, nil
 }
 
@@ -323,57 +340,99 @@ func (c *Client) do(k *call) (*session, error) {
 	}
 }
 
-// change is do for a call that changes the disk, which is in the journal then.
+// change is do for a call that changes the disk, which is in the journal then, or
+// flushed.
 func (c *Client) change(k *call) error {
 	if c.e.flags&flagSendFlush == 0 {
 		_, err := c.do(k)
 		return err
 	}
-	if err := c.room(); err != nil {
+	switch reserved, err := c.room(k); {
+	case err != nil:
 		return err
+	case !reserved:
+		return c.through(k)
 	}
 	var data *[]byte
 	for {
 		s, err := c.do(k)
-		if err != nil {
-			c.journal.release(data)
-			return err
-		}
-		if data == nil {
+		if err == nil && data == nil {
 			data = c.journal.copyOf(k)
 		}
 		c.mu.Lock()
 		// If the session ended in between, the next one knows nothing of this change.
-		added := c.session == s
+		added := err == nil && c.session == s
 		if added {
 			c.journal.add(k, data)
+		} else if err != nil {
+			c.journal.unreserve(cost(k))
+			c.journal.budget.release(data)
 		}
 		c.mu.Unlock()
-		if added {
+		if added || err != nil {
+			select {
+			case c.answered <- struct{}{}:
+			default: // room is told already
+			}
+			return err
+		}
+	}
+}
+
+// room reserves room in the journal, and flushes first where there is none. It
+// reports whether there is some then: others may have all that there is.
+func (c *Client) room(k *call) (reserved bool, err error) {
+	if len(c.flushing) == 0 { // not past those who wait
+		if reserved, _, _ := c.reserve(k); reserved {
+			return true, nil
+		}
+	}
+	c.flushing <- struct{}{}
+	defer func() { <-c.flushing }()
+	for {
+		switch reserved, kept, underway := c.reserve(k); {
+		case reserved:
+			return true, nil
+		case underway: // better one flush for all of them than one for each
+			<-c.answered
+		case kept:
+			if _, err := c.flush(); err != nil {
+				return false, err
+			}
+		default:
+			return false, nil
+		}
+	}
+}
+
+// reserve reserves room in the journal, if there is some. It tells what has the rest:
+// changes that are kept, and such that are under way.
+func (c *Client) reserve(k *call) (reserved, kept, underway bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	j := &c.journal
+	return j.reserve(cost(k)), len(j.changes) > 0, j.bytes > j.kept
+}
+
+// through makes a change that is not in the journal, and flushes it. Both have to be
+// done by the same session: a server may have forgotten what the one before did.
+func (c *Client) through(k *call) error {
+	for {
+		s, err := c.do(k)
+		if err != nil {
+			return err
+		}
+		switch flushed, err := c.flush(); {
+		case err != nil:
+			return err
+		case flushed == s:
 			return nil
 		}
 	}
 }
 
-// room flushes where the journal is full.
-func (c *Client) room() error {
-	full := func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.journal.full()
-	}
-	if !full() {
-		return nil
-	}
-	c.flushing.Lock()
-	defer c.flushing.Unlock()
-	if !full() {
-		return nil // another did it
-	}
-	return c.flush()
-}
-
-func (c *Client) flush() error {
+// flush returns by which session it was done; nil, if that has ended since.
+func (c *Client) flush() (*session, error) {
 	c.mu.Lock()
 	mark := c.journal.last
 	c.mu.Unlock()
@@ -381,14 +440,38 @@ func (c *Client) flush() error {
 	defer c.end(k)
 	s, err := c.do(k)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session == s { // else run may be reading the journal: the next flush does it
-		c.journal.drop(mark)
+	if c.session != s { // run may be reading the journal: the next flush drops from it
+		return nil, nil
 	}
-	return nil
+	c.journal.drop(mark)
+	return s, nil
+}
+
+// settle flushes what was left alone for a while, until ctx ends.
+func (c *Client) settle(ctx context.Context) {
+	tick := time.NewTicker(settleTime)
+	defer tick.Stop()
+	var seen uint64
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		c.mu.Lock()
+		last := c.journal.last
+		due := last == seen && len(c.journal.changes) > 0
+		c.mu.Unlock()
+		if seen = last; due {
+			if err := c.Flush(); err != nil { // it stays in the journal
+				c.o.Log.Debug("NBD: flushing", "server", c.place.address, "error", err)
+			}
+		}
+	}
 }
 
 func (c *Client) call(command, flags uint16, offset, length int64) *call {
@@ -437,5 +520,6 @@ func (c *Client) Close() error {
 	// what others may have changed since.
 	c.cancel()
 	c.running.Wait()
+	c.journal.drop(c.journal.last) // others have its room now
 	return nil
 }

@@ -85,7 +85,8 @@ func (c *Client) Flush() error {
 	if c.e.flags&flagSendFlush == 0 || c.ReadOnly() {
 		return nil
 	}
-	return c.flush()
+	_, err := c.flush()
+	return err
 }
 
 // Discard clears a range, and lets the server give up the room. NBD_CMD_TRIM does not

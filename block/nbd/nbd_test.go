@@ -302,46 +302,63 @@ func (r *reports) words() []string {
 }
 
 // A server that loses its power again and again, with all that was not flushed, loses
-// nothing that its client's users would miss.
+// nothing that its client's users would miss, however little the client may keep.
 func TestPowerCuts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newStore(1 << 20)
-		e := &server.Export{Device: clearing{d}}
-		s := newSite(t, e)
-		var told reports
-		c := s.connect(Options{Report: told.add})
-		due := make(chan struct{}, 1)
-		var killer sync.WaitGroup
-		cuts := 0
-		killer.Go(func() {
-			for range due {
-				s.halt()
-				d.cut()
-				cuts++
-				s.start(e)
-			}
-		})
-		var operations atomic.Int64
-		load(t, c, d, 1000, func() {
-			if operations.Add(1)%200 == 0 {
-				select {
-				case due <- struct{}{}:
-				default: // the last one is not over
-				}
-			}
-		})
-		close(due)
-		killer.Wait()
-		for i, got := range told.words() {
-			if want := []string{"down", "up"}[i%2]; got != want {
-				t.Errorf("report %d: got %s, want %s", i, got, want)
-			}
-		}
-		t.Logf("%d cuts, %d reports", cuts, len(told.words()))
-		if cuts < 10 {
-			t.Errorf("%d power cuts", cuts)
+	for _, tt := range []struct {
+		name   string
+		budget *Budget
+	}{
+		{"a budget of its own", nil},
+		{"room for a part of the writes", NewBudget(16 << 10)},
+		{"no room", NewBudget(0)},
+	} {
+		t.Run(tt.name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { powerCuts(t, tt.budget) }) })
+	}
+}
+
+func powerCuts(t *testing.T, budget *Budget) {
+	d := newStore(1 << 20)
+	e := &server.Export{Device: clearing{d}}
+	s := newSite(t, e)
+	var told reports
+	c := s.connect(Options{Report: told.add, Budget: budget})
+	due := make(chan struct{}, 1)
+	var killer sync.WaitGroup
+	cuts := 0
+	killer.Go(func() {
+		for range due {
+			s.halt()
+			d.cut()
+			cuts++
+			s.start(e)
 		}
 	})
+	var operations atomic.Int64
+	load(t, c, d, 500, func() {
+		if operations.Add(1)%200 == 0 {
+			select {
+			case due <- struct{}{}:
+			default: // the last one is not over
+			}
+		}
+	})
+	close(due)
+	killer.Wait()
+	for i, got := range told.words() {
+		if want := []string{"down", "up"}[i%2]; got != want {
+			t.Errorf("report %d: got %s, want %s", i, got, want)
+		}
+	}
+	t.Logf("%d cuts, %d reports", cuts, len(told.words()))
+	if cuts < 10 {
+		t.Errorf("%d power cuts", cuts)
+	}
+	if err := c.Flush(); err != nil {
+		t.Error(err)
+	}
+	if c.journal.bytes != 0 || budget != nil && budget.used != 0 {
+		t.Errorf("%d bytes are kept after a flush", c.journal.bytes)
+	}
 }
 
 func TestPatience(t *testing.T) {
@@ -529,6 +546,72 @@ func TestJournal(t *testing.T) {
 	if err := c.Flush(); err != nil || len(c.journal.changes) != 0 || c.journal.bytes != 0 {
 		t.Errorf("after a flush: %v, %d changes, %d bytes", err, len(c.journal.changes), c.journal.bytes)
 	}
+}
+
+// Clients keep no more together than their budget; one that gets nothing of it
+// flushes each write, until another one gives some back.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 64 << 10
+		b := NewBudget(limit)
+		var clients []*Client
+		var stores []*store
+		for range 4 {
+			d := newStore(1 << 20)
+			stores = append(stores, d)
+			clients = append(clients, newSite(t, &server.Export{Device: clearing{d}}).connect(Options{Budget: b}))
+		}
+		data := [][]byte{bytes.Repeat([]byte{7}, 4096)}
+		write := func(n int, offset int64) {
+			t.Helper()
+			if err := clients[n].Writev(data, offset); err != nil {
+				t.Fatal(err)
+			}
+			if b.used > limit || clients[n].journal.bytes > limit/2 {
+				t.Fatalf("client %d keeps %d bytes, all %d", n, clients[n].journal.bytes, b.used)
+			}
+		}
+		flushes := func(want ...int) {
+			t.Helper()
+			for n, d := range stores {
+				d.mu.Lock()
+				got := d.flushes
+				d.flushes = 0
+				d.mu.Unlock()
+				if got != want[n] {
+					t.Errorf("the server of client %d flushed %d times, want %d", n, got, want[n])
+				}
+			}
+		}
+		for i := range int64(8) { // half of the budget each
+			write(0, i*4096)
+			write(1, i*4096)
+		}
+		flushes(0, 0, 0, 0)
+		write(0, 0) // makes room by itself
+		flushes(1, 0, 0, 0)
+		for i := range int64(7) {
+			write(2, i*4096)
+		}
+		flushes(0, 0, 0, 0)
+		for i := range int64(3) { // nothing is left
+			write(3, i*4096)
+			if !stores[3].holds(data[0], i*4096) {
+				t.Error("a write that is not kept was answered before it was flushed")
+			}
+		}
+		flushes(0, 0, 0, 3)
+		if err := clients[1].Close(); err != nil {
+			t.Fatal(err)
+		}
+		write(3, 0)
+		flushes(0, 0, 0, 0)
+		time.Sleep(5 * settleTime / 2) // what is idle gives all back
+		flushes(1, 0, 1, 1)
+		if b.used != 0 {
+			t.Errorf("%d bytes are kept after a while", b.used)
+		}
+	})
 }
 
 // A server that lies after a good handshake is left, asked again, and given up.

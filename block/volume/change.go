@@ -138,7 +138,7 @@ func (s *Store) probe(ctx context.Context, uri string) (int64, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	d, err := s.opt.Dial(ctx, uri)
+	d, err := s.opt.Dial(ctx, uri, nil)
 	if err != nil {
 		return 0, err
 	}

@@ -170,7 +170,7 @@ func (s *Store) merge(ctx context.Context, m *merge) error {
 		return err
 	}
 	if m.job.Volume != "" {
-		s.report(host.OK, "volume.merged", "A deleted snapshot was merged into the volume %s.", m.job.Volume)
+		s.report(host.OK, "volume.merged", "An earlier state of the volume %s that nobody needs any more was merged into it.", m.job.Volume)
 	}
 	return nil
 }

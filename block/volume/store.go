@@ -88,8 +88,10 @@ type Options struct {
 	Log    *slog.Logger
 	// Report is called for each event; it must not call the store.
 	Report func(Event)
-	// Dial connects to an NBD server; nil: volumes on one are refused.
-	Dial func(ctx context.Context, uri string) (block.Device, error)
+	// Dial connects to an NBD server; nil: volumes on one are refused. The device
+	// calls report, which may be nil, when it has lost the connection, with the reason,
+	// and with nil when it has it again; not while it is closed.
+	Dial func(ctx context.Context, uri string, report func(error)) (block.Device, error)
 }
 
 // A Store has the volumes of a folder. Its methods are safe for many goroutines.

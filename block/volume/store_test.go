@@ -223,7 +223,7 @@ type memory struct {
 	data []byte
 }
 
-func dialMemory(_ context.Context, uri string) (block.Device, error) {
+func dialMemory(_ context.Context, uri string, _ func(error)) (block.Device, error) {
 	if uri != "nbd://u:secret@server/export" {
 		return nil, fmt.Errorf("%w: %s", block.ErrGone, uri)
 	}

@@ -18,17 +18,19 @@ const (
 	// long who opens a volume waits for it.
 	dialTime, firstDial = 20 * time.Second, 5 * time.Second
 	// Waits between attempts to connect to a server that was not there.
-	firstRetry, lastRetry = 200 * time.Millisecond, 30 * time.Second
+	firstRetry, lastRetry = 200 * time.Millisecond, 5 * time.Second
 )
 
 // An upstream is a layer's disk on an NBD server. A server that is not there when it
 // is opened is asked again in the background: until it answers all fails with
 // block.ErrGone, and the volumes on it count as failed. A connection that is lost
-// later is the device's own to mend.
+// later is the device's own to mend; if that takes longer than the grace they count as
+// failed too.
 type upstream struct {
-	store *Store
-	layer *layer
-	size  int64
+	store  *Store
+	layer  *layer
+	size   int64
+	outage outage
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -44,10 +46,12 @@ func (s *Store) openUpstream(l *layer, desc layerDescription) (*upstream, error)
 		return nil, fmt.Errorf("NBD servers: %w", errors.ErrUnsupported)
 	}
 	u := &upstream{store: s, layer: l, size: desc.Size}
+	u.outage.tell = u.tell
 	ctx, cancel := context.WithCancel(context.Background()) // Close ends it
 	u.cancel = cancel
 	if err := u.connect(ctx, desc.Upstream, firstDial); err != nil {
 		s.setAway(l, err)
+		u.outage.lost(err)
 		u.running.Go(func() { u.retry(ctx, desc.Upstream) })
 		return u, nil
 	}
@@ -63,7 +67,7 @@ func (s *Store) openUpstream(l *layer, desc layerDescription) (*upstream, error)
 func (u *upstream) connect(ctx context.Context, uri string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	d, err := u.store.opt.Dial(ctx, uri)
+	d, err := u.store.opt.Dial(ctx, uri, u.report)
 	if err == nil && d.Size() < u.size {
 		err = errors.Join(fmt.Errorf("%w: the NBD server's disk has shrunk from %d to %d bytes", block.ErrMedium, u.size, d.Size()), d.Close())
 	} else if err != nil && !errors.Is(err, block.ErrGone) {
@@ -84,42 +88,70 @@ func (u *upstream) retry(ctx context.Context, uri string) {
 		case <-ctx.Done():
 			return
 		}
-		if u.connect(ctx, uri, dialTime) == nil {
-			u.store.setAway(u.layer, nil)
+		err := u.connect(ctx, uri, dialTime)
+		if ctx.Err() != nil {
 			return
 		}
+		u.store.setAway(u.layer, err)
+		if err == nil {
+			u.outage.found()
+			return
+		}
+		u.outage.still(err)
 	}
 }
 
-// setAway notes why a layer's server cannot be reached, or that it can, and tells.
+// report takes how the device's connection is.
+func (u *upstream) report(err error) {
+	if err != nil {
+		u.outage.lost(err)
+		return
+	}
+	u.store.setAway(u.layer, nil)
+	u.outage.found()
+}
+
+// tell tells people of an outage or its end.
+func (u *upstream) tell(err error) {
+	list := u.store.standing(u.layer)
+	if err == nil {
+		u.store.report(host.OK, "volume.reachable", "The NBD server of the volume %s can be reached again.", list)
+		return
+	}
+	u.store.setAway(u.layer, err)
+	u.store.report(host.Critical, "volume.unreachable", "The NBD server of the volume %s cannot be reached: %s.", list, strings.TrimSuffix(err.Error(), "."))
+}
+
+// setAway notes why a layer's server cannot be reached, or that it can.
 func (s *Store) setAway(l *layer, err error) {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
 	s.mu.Lock()
 	was := l.away
-	if l.away = ""; err != nil {
-		l.away = err.Error()
+	l.away = now
+	s.mu.Unlock()
+	if was != now {
+		s.notify()
 	}
-	now := l.away
+}
+
+// standing names volumes whose contents are on a layer, for people.
+func (s *Store) standing(l *layer) string {
 	var names []string
+	s.mu.Lock()
 	for _, v := range s.sorted() {
 		if s.reaches(v, l) {
 			names = append(names, v.name)
 		}
 	}
 	s.mu.Unlock()
-	if (was == "") == (now == "") {
-		return
-	}
-	s.notify()
 	const most = 3
 	if n := len(names) - most; n > 0 {
 		names = append(slices.Clip(names[:most]), fmt.Sprintf("and %d more", n))
 	}
-	list := strings.Join(names, ", ")
-	if now == "" {
-		s.report(host.OK, "volume.reachable", "The NBD server of the volume %s can be reached again.", list)
-		return
-	}
-	s.report(host.Critical, "volume.unreachable", "The NBD server of the volume %s cannot be reached: %s.", list, strings.TrimSuffix(now, "."))
+	return strings.Join(names, ", ")
 }
 
 // reaches tells whether a volume's contents are on a layer. The caller holds mu.
@@ -203,14 +235,17 @@ func (u *upstream) Extent(offset int64) (length int64, mapped bool, err error) {
 func (u *upstream) Close() error {
 	u.cancel()
 	u.running.Wait()
+	u.outage.close()
 	d, err := u.device()
-	if err != nil {
-		u.store.mu.Lock()
-		u.layer.away = "" // nobody asks any more, so nobody knows
-		u.store.mu.Unlock()
-		return nil
+	if err == nil {
+		err = d.Close()
+	} else {
+		err = nil // there is nothing to close
 	}
-	return d.Close()
+	u.store.mu.Lock()
+	u.layer.away = "" // nobody asks any more, so nobody knows
+	u.store.mu.Unlock()
+	return err
 }
 
 func canDiscard(d block.Device) bool {
