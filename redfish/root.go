@@ -52,6 +52,7 @@ type chapterLinks struct {
 	EventService       *resource.Link `json:"EventService,omitempty"`
 	Tasks              *resource.Link `json:"Tasks,omitempty"`
 	UpdateService      *resource.Link `json:"UpdateService,omitempty"`
+	Storage            *resource.Link `json:"Storage,omitempty"`
 	Fabrics            *resource.Link `json:"Fabrics,omitempty"`
 	TelemetryService   *resource.Link `json:"TelemetryService,omitempty"`
 	Registries         *resource.Link `json:"Registries,omitempty"`
@@ -106,7 +107,7 @@ type serviceEntry struct {
 
 // types are those of all that is served: what $metadata and JsonSchemas list.
 func types(routes []resource.Route) []string {
-	all := append(registry.Types(), serviceRootType, message.Type[1:], "Resource.v1_23_0.Resource")
+	all := append(registry.Types(), serviceRootType, message.Type[1:], "Resource.v1_23_0.Resource", resource.ApplyTimesType, resource.CapabilitiesType)
 	for _, r := range routes {
 		if r.Type != "" {
 			all = append(all, r.Type)
@@ -149,6 +150,7 @@ func root(o Options, routes []resource.Route) ([]resource.Route, error) {
 		{"EventService", resource.EventServiceURI, &r.EventService},
 		{"Tasks", resource.TaskServiceURI, &r.Tasks},
 		{"UpdateService", resource.UpdateServiceURI, &r.UpdateService},
+		{"Storage", resource.StoragesURI, &r.Storage},
 		{"Fabrics", resource.FabricsURI, &r.Fabrics},
 		{"TelemetryService", resource.TelemetryServiceURI, &r.TelemetryService},
 		{"Registries", resource.RegistriesURI, &r.Registries},

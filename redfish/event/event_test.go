@@ -456,7 +456,8 @@ func TestResumeWhilePosting(t *testing.T) {
 // What events are about can be asked for.
 func TestOrigins(t *testing.T) {
 	for uri, want := range map[string]string{resource.SystemURI: "ComputerSystem", resource.ManagerURI: "Manager", resource.SensorsURI + "/x": "Sensor",
-		resource.AccountServiceURI: "AccountService", resource.EventServiceURI: "EventService", resource.UpdateServiceURI: "UpdateService"} {
+		resource.AccountServiceURI: "AccountService", resource.EventServiceURI: "EventService", resource.UpdateServiceURI: "UpdateService",
+		resource.StorageURI: "Storage", resource.ISCSIFabricURI: "Fabric"} {
 		s := &Service{opt: Options{Origin: func(host.Event) string { return uri }}}
 		if at, got := s.originOf(host.Event{}); at != uri || got != want || !slices.Contains(resourceTypes(), got) {
 			t.Errorf("got %s, %s, want %s, %s", at, got, uri, want)

@@ -120,6 +120,10 @@ func (s *Service) originOf(e host.Event) (uri, resourceType string) {
 		return uri, "EventService"
 	case uri == resource.UpdateServiceURI:
 		return uri, "UpdateService"
+	case uri == resource.StorageURI:
+		return uri, "Storage"
+	case uri == resource.ISCSIFabricURI:
+		return uri, "Fabric"
 	}
 	return uri, ""
 }

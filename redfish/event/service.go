@@ -93,9 +93,9 @@ func (s *Service) formats() []string {
 // resourceTypes are the schemas of what events are about: what originOf tells, and
 // what clients and tasks change.
 func resourceTypes() []string {
-	return []string{"AccountService", "Certificate", "Chassis", "ComputerSystem", "Control", "EthernetInterface", "EventDestination", "EventService", "LogService",
-		"Manager", "ManagerAccount", "ManagerNetworkProtocol", "MetricReportDefinition", "Sensor", "SerialInterface", "Session", "SessionService",
-		"Task", "TaskService", "TelemetryService", "UpdateService", "VirtualMedia"}
+	return []string{"AccountService", "Certificate", "Chassis", "ComputerSystem", "Connection", "Control", "EthernetInterface", "EventDestination", "EventService",
+		"Fabric", "LogService", "Manager", "ManagerAccount", "ManagerNetworkProtocol", "MetricReportDefinition", "Sensor", "SerialInterface", "Session",
+		"SessionService", "Storage", "Task", "TaskService", "TelemetryService", "UpdateService", "VirtualMedia", "Volume"}
 }
 
 func (s *Service) getService(*resource.Request) *resource.Reply {

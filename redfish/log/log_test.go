@@ -126,10 +126,13 @@ func TestLogs(t *testing.T) {
 	r.events.Add(host.Event{Kind: "sensor.limit", Severity: host.Critical, Message: "Hot.", Sensor: &host.SensorChange{Name: "Inlet temp"}})
 	r.events.Add(host.Event{Kind: "sensor.limit", Severity: host.Warning, Message: "Hot, too.", Sensor: &host.SensorChange{Name: "gone"}})
 	r.events.Add(host.Event{Kind: "watchdog.missing", Severity: host.Warning, Message: "None."})
+	for _, kind := range []string{"volume.full", "volumes.failed", "iscsi.open", "disk.down"} {
+		r.events.Add(host.Event{Kind: kind, Severity: host.Critical, Message: "Disks."})
+	}
 	if got, want := r.ids(systemLog), "1 3 4"; got != want {
 		t.Errorf("the system's log has %q, want %q", got, want)
 	}
-	if got, want := r.ids(managerLog), "1 2 3 4 5"; got != want {
+	if got, want := r.ids(managerLog), "1 2 3 4 5 6 7 8 9"; got != want {
 		t.Errorf("the manager's log has %q, want %q", got, want)
 	}
 	a := r.Want(get(managerLog+"/Entries/1"), 200)
@@ -142,12 +145,13 @@ func TestLogs(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", path, got, want)
 		}
 	}
-	for id, want := range map[string]string{"2": resource.AccountServiceURI, "3": resource.SensorsURI + "/Inlet_temp", "4": resource.SystemURI, "5": resource.ManagerURI} {
+	for id, want := range map[string]string{"2": resource.AccountServiceURI, "3": resource.SensorsURI + "/Inlet_temp", "4": resource.SystemURI, "5": resource.ManagerURI,
+		"6": resource.StorageURI, "7": resource.StorageURI, "8": resource.ISCSIFabricURI, "9": resource.ManagerURI} {
 		if got := r.Do(get(managerLog+"/Entries/"+id)).At("Links", "OriginOfCondition", "@odata.id"); got != want {
 			t.Errorf("entry %s is about %v, want %s", id, got, want)
 		}
 	}
-	for _, id := range []string{"0", "2", "6", "01", "+1", "-1", "x", "99999999999999999999"} {
+	for _, id := range []string{"0", "2", "6", "10", "01", "+1", "-1", "x", "99999999999999999999"} {
 		r.Want(get(systemLog+"/Entries/"+id), 404, "ResourceNotFound")
 	}
 	for uri, name := range map[string]string{systemLog: "System Event Log", managerLog: "Manager Log"} {

@@ -22,7 +22,7 @@ func OfHost(e host.Event) bool {
 }
 
 // OriginOf makes the function that finds the resource that an event is about:
-// its sensor, the system, a service, or the manager. sensorURI is where a sensor
+// its sensor, the system, a service, the disks that are served, or the manager. sensorURI is where a sensor
 // is shown; "" is nowhere.
 func OriginOf(sensorURI func(name string) string) func(host.Event) string {
 	return func(e host.Event) string {
@@ -41,6 +41,10 @@ func OriginOf(sensorURI func(name string) string) func(host.Event) string {
 			return resource.EventServiceURI
 		case "update":
 			return resource.UpdateServiceURI
+		case "volume", "volumes":
+			return resource.StorageURI
+		case "iscsi":
+			return resource.ISCSIFabricURI
 		}
 		return resource.ManagerURI
 	}

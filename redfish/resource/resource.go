@@ -79,13 +79,50 @@ type Collection struct {
 	// Next is the URI of the rest, where this is a part: handlers show all
 	// members, and package protocol makes pages.
 	Next string `json:"Members@odata.nextLink,omitempty"`
+	// ApplyTimes and Capabilities are about the making of members; nil: nothing is
+	// said of it.
+	ApplyTimes   *ApplyTimes   `json:"@Redfish.OperationApplyTimeSupport,omitempty"`
+	Capabilities *Capabilities `json:"@Redfish.CollectionCapabilities,omitempty"`
+}
+
+// ApplyTimes are the times that a client may ask for by @Redfish.OperationApplyTime
+// (DSP0266, Operation apply time).
+type ApplyTimes struct {
+	Type      string   `json:"@odata.type"`
+	Supported []string `json:"SupportedValues"`
+}
+
+// The types of the annotations that have one.
+const (
+	ApplyTimesType   = "Settings.v1_3_6.OperationApplyTimeSupport"
+	CapabilitiesType = "CollectionCapabilities.v1_4_1.CollectionCapabilities"
+)
+
+// Capabilities say what a POST to a collection may have (DSP0266, Collection
+// capabilities).
+type Capabilities struct {
+	Type string       `json:"@odata.type"`
+	All  []Capability `json:"Capabilities"`
+}
+
+// A Capability is one use of a collection: Object is a resource of the members'
+// kind, whose annotations say which properties may be sent.
+type Capability struct {
+	Object  Link            `json:"CapabilitiesObject"`
+	UseCase string          `json:"UseCase"`
+	Links   CapabilityLinks `json:"Links"`
+}
+
+// CapabilityLinks lead to the collection that takes the POST.
+type CapabilityLinks struct {
+	Target Link `json:"TargetCollection"`
 }
 
 func (c Collection) odataType() string { return c.ODataType }
 
 // NewCollection makes one of its members' URIs.
 func NewCollection(uri, schema, name string, members ...string) Collection {
-	c := Collection{uri, "#" + schema + "." + schema, name, len(members), []any{}, ""}
+	c := Collection{ODataID: uri, ODataType: "#" + schema + "." + schema, Name: name, Count: len(members), Members: []any{}}
 	for _, m := range members {
 		c.Members = append(c.Members, Link{m})
 	}
@@ -95,7 +132,7 @@ func NewCollection(uri, schema, name string, members ...string) Collection {
 // NewFullCollection makes one that has its members in it, as log entries are
 // (DSP0266, Resource collections).
 func NewFullCollection[T Typed](uri, schema, name string, members []T) Collection {
-	c := Collection{uri, "#" + schema + "." + schema, name, len(members), []any{}, ""}
+	c := Collection{ODataID: uri, ODataType: "#" + schema + "." + schema, Name: name, Count: len(members), Members: []any{}}
 	for _, m := range members {
 		c.Members = append(c.Members, m)
 	}

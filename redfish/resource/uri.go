@@ -11,6 +11,7 @@ const (
 	SystemLogServicesURI  = SystemURI + "/LogServices"
 	SystemVirtualMediaURI = SystemURI + "/VirtualMedia"
 	SystemStorageURI      = SystemURI + "/Storage"
+	StorageURI            = SystemStorageURI + "/volumes"
 
 	ChassisCollectionURI = rootURI + "/Chassis"
 	ChassisURI           = ChassisCollectionURI + "/chassis"
@@ -26,7 +27,9 @@ const (
 	EthernetInterfacesURI  = ManagerURI + "/EthernetInterfaces"
 	CertificatesURI        = NetworkProtocolURI + "/HTTPS/Certificates"
 
+	StoragesURI           = rootURI + "/Storage"
 	FabricsURI            = rootURI + "/Fabrics"
+	ISCSIFabricURI        = FabricsURI + "/iSCSI"
 	SessionServiceURI     = rootURI + "/SessionService"
 	SessionsURI           = SessionServiceURI + "/Sessions"
 	AccountServiceURI     = rootURI + "/AccountService"

@@ -3,7 +3,6 @@ package storage
 import (
 	"context"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,12 +50,25 @@ func idIn(uri, collection string) (id string, ok bool) {
 	return id, ok && err == nil && id != "" && !strings.Contains(rest, "/")
 }
 
-// volumeLink is a parameter that links to a volume, which is there.
-func (s *Service) volumeLink(name string, to *string) resource.Parameter {
+// volumeOf is a parameter that links to a volume, which need not be there.
+func volumeOf(name string, to *string) resource.Parameter {
 	return resource.Parameter{Name: name, Set: func(value any, action string) *message.Message {
 		id, ok := linked(value, volumesURI)
 		if !ok {
 			return resource.BadFormat(value, name, action)
+		}
+		*to = id
+		return nil
+	}}
+}
+
+// volumeLink is a parameter that links to a volume, which is there.
+func (s *Service) volumeLink(name string, to *string) resource.Parameter {
+	var id string
+	link := volumeOf(name, &id)
+	return resource.Parameter{Name: name, Set: func(value any, action string) *message.Message {
+		if problem := link.Set(value, action); problem != nil {
+			return problem
 		}
 		if _, err := s.Disks.Get(id); err != nil {
 			return new(message.ResourceMissingAtURI(volumeURI(id)).About(message.Pointer(name)))
@@ -69,7 +81,7 @@ func (s *Service) volumeLink(name string, to *string) resource.Parameter {
 // volumeName is a parameter that is the name of a new volume.
 func volumeName(name string, to *string) resource.Parameter {
 	text := resource.Text(name, to)
-	return resource.Required(resource.Parameter{Name: name, Set: func(value any, action string) *message.Message {
+	return resource.Parameter{Name: name, Set: func(value any, action string) *message.Message {
 		if problem := text.Set(value, action); problem != nil {
 			return problem
 		}
@@ -79,7 +91,7 @@ func volumeName(name string, to *string) resource.Parameter {
 			return &m
 		}
 		return nil
-	}})
+	}}
 }
 
 // blockSize is a parameter that is the size of blocks.
@@ -96,43 +108,6 @@ func blockSize(name string, to *int) resource.Parameter {
 		*to = int(n)
 		return nil
 	}}
-}
-
-// postVolume creates an empty volume, a clone (ReplicaInfo), or one whose storage is
-// an NBD server's (Upstream), which may be for reading only.
-func (s *Service) postVolume(q *resource.Request) *resource.Reply {
-	var r block.CreateRequest
-	var replica string
-	may := []string{canRead, canWrite}
-	problems := q.Parameters("",
-		volumeName("Name", &r.Name),
-		resource.Count("CapacityBytes", 1, maxBytes, &r.Size),
-		blockSize("BlockSizeBytes", &r.BlockSize),
-		resource.Texts("AccessCapabilities", &may),
-		group("ReplicaInfo",
-			resource.Required(resource.Word("ReplicaType", []string{cloneReplica}, &replica)),
-			resource.Required(s.volumeLink("Replica", &r.Clone))),
-		group("Oem", group("Nitrino", resource.Text("Upstream", &r.Upstream))))
-	slices.Sort(may)
-	r.ReadOnly = slices.Equal(may, access(block.KindImage))
-	if !r.ReadOnly && !slices.Equal(may, access(block.KindDisk)) {
-		problems = append(problems, message.PropertyValueNotInList(strings.Join(may, ", "), "AccessCapabilities").About(message.Pointer("AccessCapabilities")))
-	}
-	if r.Size == 0 && r.Clone == "" && r.Upstream == "" && problems == nil {
-		problems = append(problems, message.PropertyMissing("CapacityBytes").About(message.Pointer("CapacityBytes")))
-	}
-	if problems != nil {
-		return resource.Fail(problems...)
-	}
-	i, err := s.Disks.Create(q.Context(), r, q.Origin())
-	if err != nil {
-		return resource.Fail(s.problem(err, r.Name))
-	}
-	return s.created(i)
-}
-
-func (s *Service) created(i block.Info) *resource.Reply {
-	return resource.Created(s.show(i), volumeURI(i.Name))
 }
 
 // patchVolume grows and renames. A volume that got another name is shown where it is
@@ -162,15 +137,16 @@ func (s *Service) patchVolume(q *resource.Request) *resource.Reply {
 		name = to
 		return nil
 	}
-	reply := resource.Patch(q, get,
-		resource.Integer("CapacityBytes", 1, maxBytes, func(size int64) []message.Message {
+	writable := []resource.Property{resource.String("DisplayName", rename), resource.String("Name", rename)}
+	if i, err := s.Disks.Get(name); err == nil && i.Kind == block.KindDisk { // the others never change
+		writable = append(writable, resource.Integer("CapacityBytes", 1, maxBytes, func(size int64) []message.Message {
 			if i, err := s.Disks.Get(name); err == nil && i.Size == size {
 				return nil
 			}
 			return failed(s.Disks.Resize(q.Context(), name, size, q.Origin()))
-		}),
-		resource.String("DisplayName", rename),
-		resource.String("Name", rename))
+		}))
+	}
+	reply := resource.Patch(q, get, writable...)
 	if !reply.Failed() && name != q.PathValue("id") {
 		reply.Location = volumeURI(name)
 	}
@@ -198,26 +174,24 @@ func (s *Service) postReplica(q *resource.Request) *resource.Reply {
 	}
 	var name, mode, pool, replica string
 	if problems := q.Parameters(replicaName,
-		volumeName("VolumeName", &name),
+		resource.Required(volumeName("VolumeName", &name)),
 		resource.Required(resource.Word("ReplicaType", replicaTypes(i.Kind), &replica)),
 		resource.Word("ReplicaUpdateMode", updateModes(), &mode),
 		resource.Word("TargetStoragePool", []string{poolURI}, &pool)); problems != nil {
 		return resource.Fail(problems...)
 	}
-	if replica == snapshotReplica {
-		i, err = s.Disks.Snapshot(q.Context(), of, name, q.Origin())
-	} else {
-		i, err = s.Disks.Create(q.Context(), block.CreateRequest{Name: name, Clone: of}, q.Origin())
-	}
-	if err != nil {
-		return resource.Fail(s.problem(err, name))
-	}
-	return s.created(i)
+	return s.replicate(q, replica, block.CreateRequest{Name: name, Clone: of})
 }
 
 // postRevert makes a volume what it was when a snapshot of it was taken.
 func (s *Service) postRevert(q *resource.Request) *resource.Reply {
 	name, snapshot := q.PathValue("id"), ""
+	switch i, err := s.Disks.Get(name); {
+	case err != nil:
+		return resource.Fail(s.problem(err, name))
+	case i.Kind != block.KindDisk:
+		return resource.Fail(message.ActionNotSupported(revertName))
+	}
 	if problems := q.Parameters(revertName, resource.Required(s.volumeLink("Snapshot", &snapshot))); problems != nil {
 		return resource.Fail(problems...)
 	}
@@ -227,14 +201,21 @@ func (s *Service) postRevert(q *resource.Request) *resource.Reply {
 	return resource.NoContent()
 }
 
+// isChecked says whether there is a digest to compare a volume with: of what is on a
+// server nobody knows one.
+func isChecked(i block.Info) bool { return i.Kind == block.KindImage && i.Format != block.FormatNBD }
+
 // postCheck reads an image to its end.
 func (s *Service) postCheck(q *resource.Request) *resource.Reply {
 	name := q.PathValue("id")
 	if problems := q.Parameters(checkName); problems != nil {
 		return resource.Fail(problems...)
 	}
-	if _, err := s.Disks.Get(name); err != nil {
+	switch i, err := s.Disks.Get(name); {
+	case err != nil:
 		return resource.Fail(s.problem(err, name))
+	case !isChecked(i):
+		return resource.Fail(message.ActionNotSupported(checkName))
 	}
 	return s.Tasks.Start(q, "Check of "+name, patience, func(ctx context.Context, _ resource.Progress) *resource.Reply {
 		if err := s.Disks.Verify(ctx, name); err != nil {

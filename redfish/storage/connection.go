@@ -2,11 +2,15 @@ package storage
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/internal/settings"
 	"github.com/nitrino/nitrino/redfish/message"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
@@ -18,13 +22,19 @@ func connectionURI(target string) string { return connectionsURI + "/" + url.Pat
 // Without initiators it is shown to all that can prove who they are.
 type connection struct {
 	resource.OData
-	ConnectionType string          `json:"ConnectionType"`
-	Status         resource.Status `json:"Status"`
-	VolumeInfo     []volumeInfo    `json:"VolumeInfo"`
-	ConnectionKeys connectionKeys  `json:"ConnectionKeys"`
-	Links          connectionLinks `json:"Links"`
-	OEM            connectionOEM   `json:"Oem"`
-	Writeable      []string        `json:"@Redfish.WriteableProperties"`
+	ConnectionType string            `json:"ConnectionType"`
+	Status         resource.Status   `json:"Status"`
+	VolumeInfo     []volumeInfo      `json:"VolumeInfo"`
+	ConnectionKeys connectionKeys    `json:"ConnectionKeys"`
+	Links          connectionLinks   `json:"Links"`
+	OEM            connectionOEM     `json:"Oem"`
+	Writeable      []string          `json:"@Redfish.WriteableProperties"`
+	Actions        connectionActions `json:"Actions"`
+}
+
+type connectionActions struct {
+	Add    resource.Action `json:"#Connection.AddVolumeInfo"`
+	Remove resource.Action `json:"#Connection.RemoveVolumeInfo"`
 }
 
 type volumeInfo struct {
@@ -117,6 +127,7 @@ func (s *Service) connection(t block.Target) connection {
 		OEM: connectionOEM{nitrinoConnection{Type: "#NitrinoConnection.v1_0_0.Connection", Alias: t.Alias, CDLUNs: []uint16{},
 			TargetCHAPUsername: known(t.Mutual.User), Volumes: []string{}, Sessions: []session{}}},
 		Writeable: []string{"CHAPPassword", "CHAPUsername", "ConnectionKeys", "InitiatorEndpoints", "TargetCHAPPassword", "VolumeInfo"},
+		Actions:   connectionActions{resource.Action{Target: uri + "/Actions/" + addName}, resource.Action{Target: uri + "/Actions/" + removeName}},
 	}
 	oem := &r.OEM.Nitrino
 	for _, l := range t.LUNs {
@@ -152,8 +163,8 @@ type change struct {
 	cds    *[]uint16 // nil: not said
 }
 
-// commit makes the change of the target.
-func (s *Service) commit(q *resource.Request, c *change) []message.Message {
+// commit makes the change of the target, by an action where that is not empty.
+func (s *Service) commit(q *resource.Request, c *change, action string) []message.Message {
 	t := &c.target
 	if c.cds != nil {
 		t.LUNs = slices.Clone(t.LUNs)
@@ -164,17 +175,67 @@ func (s *Service) commit(q *resource.Request, c *change) []message.Message {
 	if t.Mutual.Secret != "" && t.Mutual.User == "" {
 		t.Mutual.User = t.Name
 	}
-	if err := s.Disks.PutTarget(q.Context(), *t, q.Origin()); err != nil {
-		return []message.Message{s.problem(err, t.Name)}
+	err := s.Disks.PutTarget(q.Context(), *t, q.Origin())
+	if err == nil {
+		return nil
 	}
-	return nil
+	if wrong, ok := errors.AsType[*settings.Error](err); ok {
+		if m, ok := wrongValue(wrong, action); ok {
+			return []message.Message{m}
+		}
+	}
+	return []message.Message{s.problem(err, t.Name)}
+}
+
+// wrongValue is the message for what the settings, which targets are kept in, say of
+// a part of a target; false: it is of none that has a property.
+func wrongValue(e *settings.Error, action string) (message.Message, bool) {
+	rest, ok := strings.CutPrefix(e.Pointer, "/iscsi/targets/")
+	at := strings.Split(rest, "/")[1:] // behind the target's place in the list
+	var path []string
+	switch {
+	case !ok || len(at) == 0:
+		return message.Message{}, false
+	case at[0] == "name":
+		path = []string{"Name"}
+	case at[0] == "alias":
+		path = []string{"Oem", "Nitrino", "Alias"}
+	case at[0] == "initiators":
+		path = append([]string{"Links", "InitiatorEndpoints"}, at[1:]...)
+	case at[0] == "luns" && slices.Contains(at, "lun"):
+		path = []string{"VolumeInfo", at[1], "LUN"}
+	case at[0] == "luns":
+		path = append([]string{"VolumeInfo"}, at[1:min(len(at), 2)]...)
+	case at[0] == "chap" && slices.Contains(at, "user"):
+		path = []string{"ConnectionKeys", "CHAP", "CHAPUsername"}
+	case at[0] == "chap":
+		path = []string{"ConnectionKeys", "CHAP", "CHAPPassword"}
+	case at[0] == "mutual_chap" && slices.Contains(at, "user"):
+		path = []string{"Oem", "Nitrino", "TargetCHAPUsername"}
+	case at[0] == "mutual_chap":
+		path = []string{"ConnectionKeys", "CHAP", "TargetCHAPPassword"}
+	default:
+		return message.Message{}, false
+	}
+	name := path[len(path)-1]
+	if _, err := strconv.Atoi(name); err == nil { // an element is known by its array
+		name = path[len(path)-2]
+	}
+	m := message.PropertyValueError(name).About(message.Pointer(path...))
+	if action != "" {
+		m = message.ActionParameterValueError(name, action).About(message.Pointer(name))
+	}
+	return advise(m, sentence(errors.New(e.Problem))), true
 }
 
 // properties are those of a connection that can be written, in c. shown is what
 // they are now.
 func (s *Service) properties(c *change, shown connection) []resource.Property {
 	t := &c.target
-	was := slices.Clone(t.LUNs)
+	was := []unit{}
+	for _, l := range t.LUNs {
+		was = append(was, unit{LUN: l, numbered: true})
+	}
 	user := func(name string, of *block.Credentials, more ...*block.Credentials) resource.Property {
 		return resource.Nullable(resource.String(name, func(text string) []message.Message { of.User = text; return nil }), func() []message.Message {
 			for _, each := range append(more, of) { // who proves nothing has nothing proven to him
@@ -189,11 +250,11 @@ func (s *Service) properties(c *change, shown connection) []resource.Property {
 	}
 	return []resource.Property{
 		{Name: "VolumeInfo", Set: func(value any) (bool, []message.Message) {
-			luns, problems := resource.Elements("VolumeInfo", value, was, s.volumeInfo)
+			units, problems := resource.Elements("VolumeInfo", value, was, s.volumeInfo)
 			if problems != nil {
 				return false, problems
 			}
-			t.LUNs = luns
+			t.LUNs = numbered(units)
 			return true, nil
 		}},
 		resource.Group("ConnectionKeys", shown.ConnectionKeys, resource.Group("CHAP", shown.ConnectionKeys.CHAP,
@@ -251,31 +312,71 @@ func cdLUNs(to **[]uint16) resource.Property {
 // maxLUN is the greatest number of a logical unit.
 const maxLUN = 255
 
-// volumeInfo reads an element of VolumeInfo. AccessCapabilities follow from the
-// volume, and may be said.
-func (s *Service) volumeInfo(was *block.LUN, value any) (l block.LUN, problems []message.Message) {
+// A unit is a logical unit of a request; numbered: which one, was said.
+type unit struct {
+	block.LUN
+	numbered bool
+}
+
+// numbered gives the units that have no number the least that are free.
+func numbered(units []unit) []block.LUN {
+	taken := map[uint16]bool{}
+	for _, u := range units {
+		taken[u.Number] = taken[u.Number] || u.numbered
+	}
+	luns := []block.LUN{}
+	for _, u := range units {
+		for !u.numbered && taken[u.Number] {
+			u.Number++
+		}
+		taken[u.Number] = true
+		luns = append(luns, u.LUN)
+	}
+	return luns
+}
+
+// volumeInfo reads an element of VolumeInfo.
+func (s *Service) volumeInfo(was *unit, value any) (u unit, problems []message.Message) {
 	body, isObject := value.(resource.Object)
 	if !isObject {
-		return l, []message.Message{message.PropertyValueTypeError(value, "VolumeInfo")}
+		return u, []message.Message{message.PropertyValueTypeError(value, "VolumeInfo")}
 	}
 	if was != nil {
-		l = *was
+		u = *was
 	}
-	number, may := int64(l.Number), []string(nil)
-	link := s.volumeLink("Volume", &l.Volume)
-	link.Required = was == nil
-	problems = (&resource.Request{Body: body}).Parameters("", link, resource.Count("LUN", 0, maxLUN, &number), resource.Texts("AccessCapabilities", &may))
+	problems = s.readUnit(&resource.Request{Body: body}, "", &u)
+	return u, problems
+}
+
+// readUnit reads the properties of a unit, or the parameters of an action.
+// AccessCapabilities follow from the volume, and may be said.
+func (s *Service) readUnit(q *resource.Request, action string, u *unit) []message.Message {
+	number, may := int64(-1), []string(nil)
+	link := s.volumeLink("Volume", &u.Volume)
+	link.Required = u.Volume == ""
+	problems := q.Parameters(action, link, resource.Count("LUN", 0, maxLUN, &number), resource.Texts("AccessCapabilities", &may))
+	if problems == nil && action != "" && number < 0 && may == nil { // the schema wants one of them
+		problems = append(problems, message.ActionParameterMissing(action, "LUN").About(message.Pointer("LUN")))
+	}
 	if problems != nil {
-		return l, problems
+		return problems
 	}
-	l.Number = uint16(number)
-	if i, err := s.Disks.Get(l.Volume); err == nil && may != nil {
-		slices.Sort(may)
-		if readable := slices.Equal(may, []string{canRead}) && l.CD; !readable && !slices.Equal(may, access(i.Kind)) {
-			return l, []message.Message{message.PropertyValueConflict("AccessCapabilities", "Volume").About(message.Pointer("AccessCapabilities"))}
+	if number >= 0 {
+		u.Number, u.numbered = uint16(number), true
+	}
+	i, err := s.Disks.Get(u.Volume)
+	if err != nil || may == nil {
+		return nil
+	}
+	slices.Sort(may)
+	if readable := slices.Equal(may, []string{canRead}) && u.CD; !readable && !slices.Equal(may, access(i.Kind)) {
+		m := message.PropertyValueConflict("AccessCapabilities", "Volume")
+		if action != "" {
+			m = message.ActionParameterValueConflict("AccessCapabilities", may)
 		}
+		problems = append(problems, m.About(message.Pointer("AccessCapabilities")))
 	}
-	return l, nil
+	return problems
 }
 
 // postConnection makes a target. Its iSCSI name is Name, by default the usual one for
@@ -304,7 +405,7 @@ func (s *Service) postConnection(q *resource.Request) *resource.Reply {
 	case missing == nil:
 		problems = append(problems, message.ResourceAlreadyExists("Connection", "Name", t.Name))
 	default:
-		problems = s.commit(q, &c)
+		problems = s.commit(q, &c, "")
 	}
 	if problems != nil {
 		return resource.Fail(problems...)
@@ -322,7 +423,54 @@ func (s *Service) patchConnection(q *resource.Request) *resource.Reply {
 		return problem
 	}
 	c := &change{target: t}
-	return resource.PatchWhole(q, s.getConnection, func() []message.Message { return s.commit(q, c) }, s.properties(c, s.connection(t))...)
+	return resource.PatchWhole(q, s.getConnection, func() []message.Message { return s.commit(q, c, "") }, s.properties(c, s.connection(t))...)
+}
+
+// postAddVolume shows one more volume.
+func (s *Service) postAddVolume(q *resource.Request) *resource.Reply {
+	t, problem := s.target(q.PathValue("id"))
+	if problem != nil {
+		return problem
+	}
+	var added unit
+	if problems := s.readUnit(q, addName, &added); problems != nil {
+		return resource.Fail(problems...)
+	}
+	units := []unit{}
+	for _, l := range t.LUNs {
+		units = append(units, unit{l, true})
+	}
+	t.LUNs = numbered(append(units, added))
+	return s.showing(q, t, addName)
+}
+
+// postRemoveVolume shows a volume no more, or no more under one number.
+func (s *Service) postRemoveVolume(q *resource.Request) *resource.Reply {
+	t, problem := s.target(q.PathValue("id"))
+	if problem != nil {
+		return problem
+	}
+	var name string
+	number := int64(-1)
+	if problems := q.Parameters(removeName, resource.Required(volumeOf("Volume", &name)), resource.Count("LUN", 0, maxLUN, &number)); problems != nil {
+		return resource.Fail(problems...)
+	}
+	kept := slices.DeleteFunc(slices.Clone(t.LUNs), func(l block.LUN) bool {
+		return l.Volume == name && (number < 0 || number == int64(l.Number))
+	})
+	if len(kept) == len(t.LUNs) {
+		return resource.Fail(message.ActionParameterValueError("Volume", removeName).About(message.Pointer("Volume")))
+	}
+	t.LUNs = kept
+	return s.showing(q, t, removeName)
+}
+
+// showing puts a target whose units are others now, by an action.
+func (s *Service) showing(q *resource.Request, t block.Target, action string) *resource.Reply {
+	if problems := s.commit(q, &change{target: t}, action); problems != nil {
+		return resource.Fail(problems...)
+	}
+	return resource.NoContent()
 }
 
 // deleteConnection takes the target away, also from who is logged in.

@@ -97,9 +97,6 @@ func (s *Service) getEndpoints(*resource.Request) *resource.Reply {
 
 func (s *Service) getEndpoint(q *resource.Request) *resource.Reply {
 	name := q.PathValue("id")
-	if !slices.Contains(s.endpoints(), name) {
-		return resource.Fail(message.ResourceNotFound("Endpoint", name))
-	}
 	r := endpoint{
 		OData:             resource.OData{ODataID: endpointURI(name), ODataType: "#" + endpointType, ID: name, Name: name},
 		EndpointProtocol:  iSCSI,
@@ -107,7 +104,8 @@ func (s *Service) getEndpoint(q *resource.Request) *resource.Reply {
 		ConnectedEntities: []connectedEntity{},
 		Links:             endpointLinks{[]resource.Link{}},
 	}
-	initiates := false
+	sessions := s.Disks.Sessions()
+	initiates := slices.ContainsFunc(sessions, func(o block.Session) bool { return o.Initiator == name })
 	for _, t := range s.Disks.Targets() {
 		isTarget := t.Name == name
 		if isTarget {
@@ -117,20 +115,20 @@ func (s *Service) getEndpoint(q *resource.Request) *resource.Reply {
 				r.IPTransportDetails = []transport{{"TCP", port}}
 			}
 		}
-		isInitiator := slices.Contains(t.Initiators, name) || s.loggedIn(t, name)
+		isInitiator := slices.Contains(t.Initiators, name) ||
+			slices.ContainsFunc(sessions, func(o block.Session) bool { return o.Target == t.Name && o.Initiator == name })
 		initiates = initiates || isInitiator
 		if isTarget || isInitiator {
 			r.Links.Connections = append(r.Links.Connections, resource.Link{ODataID: connectionURI(t.Name)})
 		}
 	}
+	if !initiates && len(r.ConnectedEntities) == 0 {
+		return resource.Fail(message.ResourceNotFound("Endpoint", name))
+	}
 	if initiates {
 		r.ConnectedEntities = append(r.ConnectedEntities, connectedEntity{EntityRole: "Initiator", EntityType: "StorageInitiator"})
 	}
 	return resource.OK(r)
-}
-
-func (s *Service) loggedIn(t block.Target, initiator string) bool {
-	return slices.ContainsFunc(s.Disks.Sessions(), func(o block.Session) bool { return o.Target == t.Name && o.Initiator == initiator })
 }
 
 // identifier is an iSCSI name, which may be of three kinds (RFC 7143 section 4.2.7).

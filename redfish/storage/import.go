@@ -27,7 +27,7 @@ func (s *Service) postImport(q *resource.Request) *resource.Reply {
 	var r block.ImportRequest
 	var address, kind string
 	if problems := q.Parameters(importName,
-		volumeName("Name", &r.Name),
+		resource.Required(volumeName("Name", &r.Name)),
 		resource.Required(resource.Text("ImageURI", &address)),
 		resource.Word("Kind", kinds(), &kind),
 		resource.Word("Format", formats(), &r.Format),

@@ -21,7 +21,6 @@ type capacityData struct {
 type pool struct {
 	resource.OData
 	Status                        resource.Status `json:"Status"`
-	PoolType                      []string        `json:"PoolType"`
 	SupportedPoolTypes            []string        `json:"SupportedPoolTypes"`
 	SupportedProvisioningPolicies []string        `json:"SupportedProvisioningPolicies"`
 	Capacity                      capacity        `json:"Capacity"`
@@ -51,9 +50,8 @@ func (s *Service) getPool(*resource.Request) *resource.Reply {
 	r := pool{
 		OData:                         resource.NewOData(poolURI, poolType, "Card"),
 		Status:                        s.status(),
-		PoolType:                      []string{"Block"},
 		SupportedPoolTypes:            []string{"Block"},
-		SupportedProvisioningPolicies: []string{"Thin"},
+		SupportedProvisioningPolicies: []string{thin},
 		Capacity:                      capacity{Data: capacityData{AllocatedBytes: size, ConsumedBytes: size - free}, IsThinProvisioned: true},
 		AllocatedVolumes:              resource.Link{ODataID: pooledVolumesURI},
 		Links:                         poolLinks{resource.Link{ODataID: storageURI}},
@@ -71,5 +69,5 @@ func (s *Service) getPooledVolumes(*resource.Request) *resource.Reply {
 			uris = append(uris, volumeURI(i.Name))
 		}
 	}
-	return resource.OK(resource.NewCollection(pooledVolumesURI, "VolumeCollection", "Volumes on the Card", uris...))
+	return resource.OK(volumes(pooledVolumesURI, "Volumes on the Card", uris))
 }

@@ -7,12 +7,9 @@
 package storage
 
 import (
-	"context"
-	"io"
 	"log/slog"
 
 	"github.com/nitrino/nitrino/block"
-	"github.com/nitrino/nitrino/host"
 	"github.com/nitrino/nitrino/redfish/message"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
@@ -31,18 +28,19 @@ const (
 	endpointsType   = "EndpointCollection.EndpointCollection"
 	endpointType    = "Endpoint.v1_8_2.Endpoint"
 	connectionsType = "ConnectionCollection.ConnectionCollection"
-	connectionType  = "Connection.v1_3_3.Connection"
+	connectionType  = "Connection.v1_4_0.Connection"
 )
 
 const (
-	storageURI       = resource.SystemStorageURI + "/volumes"
+	storageURI       = resource.StorageURI
 	controllersURI   = storageURI + "/Controllers"
 	controllerURI    = controllersURI + "/bmc"
 	poolsURI         = storageURI + "/StoragePools"
 	poolURI          = poolsURI + "/card"
 	pooledVolumesURI = poolURI + "/AllocatedVolumes"
 	volumesURI       = storageURI + "/Volumes"
-	fabricURI        = resource.FabricsURI + "/iSCSI"
+	capabilitiesURI  = volumesURI + "/Capabilities" // no volume's: names have no capitals
+	fabricURI        = resource.ISCSIFabricURI
 	endpointsURI     = fabricURI + "/Endpoints"
 	connectionsURI   = fabricURI + "/Connections"
 )
@@ -51,6 +49,8 @@ const (
 const (
 	replicaName = "Volume.CreateReplicaTarget"
 	checkName   = "Volume.CheckConsistency"
+	addName     = "Connection.AddVolumeInfo"
+	removeName  = "Connection.RemoveVolumeInfo"
 	revertName  = "NitrinoVolume.Revert"
 	importName  = "NitrinoStorage.Import"
 )
@@ -58,40 +58,12 @@ const (
 // oemAction is where the action of a resource is that is our own.
 func oemAction(uri, name string) string { return uri + "/Actions/Oem/" + name }
 
-// Disks are the volumes and their exports. What is read is there also while what
-// serves them is away; all else fails with one of Options.Later then. Other
-// errors are of the kinds of packages block and volume, and host.ErrInvalid.
+// Disks are the volumes and their exports. What cannot be done while what serves them
+// is away fails with one of Options.Later.
 type Disks interface {
-	List() []block.Info
-	Get(name string) (block.Info, error)
-	Create(ctx context.Context, r block.CreateRequest, from host.Origin) (block.Info, error)
-	Snapshot(ctx context.Context, of, name string, from host.Origin) (block.Info, error)
-	Revert(ctx context.Context, name, snapshot string, from host.Origin) error
-	Resize(ctx context.Context, name string, size int64, from host.Origin) error
-	Rename(ctx context.Context, name, to string, from host.Origin) error
-	Delete(ctx context.Context, name string, from host.Origin) error
-	Verify(ctx context.Context, name string) error
-
-	ImportURL(ctx context.Context, r block.ImportRequest, url string, from host.Origin) (block.Job, error)
-	ImportStream(ctx context.Context, r block.ImportRequest, data io.Reader, from host.Origin) (block.Info, error)
-	Export(ctx context.Context, name, format string, w io.Writer) error
-	Jobs() []block.Job
-	CancelJob(ctx context.Context, id string, from host.Origin) error
-	// Space is the room for volumes, and what of it is free, in bytes.
-	Space() (size, free int64)
-
-	// Targets have no secrets; PutTarget keeps one that is left out, where the
-	// user is the same.
-	Targets() []block.Target
-	PutTarget(ctx context.Context, t block.Target, from host.Origin) error
-	DeleteTarget(ctx context.Context, name string, from host.Origin) error
-	// TargetName is the usual name of a target for a volume.
-	TargetName(volume string) string
-	Sessions() []block.Session
-
+	block.Manager
+	// Up says that what serves them is there.
 	Up() bool
-	// Changed is closed at the next change of what can be read.
-	Changed() <-chan struct{}
 }
 
 // Options are what New needs; Disks, Tasks, Log and ISCSI are required.
@@ -121,15 +93,17 @@ func New(o Options) *Service { return &Service{o} }
 func (s *Service) Routes() []resource.Route {
 	volume, connection := volumesURI+"/{id}", connectionsURI+"/{id}"
 	return []resource.Route{
-		{Pattern: resource.SystemStorageURI, Type: storagesType, Get: s.getStorages},
+		{Pattern: resource.StoragesURI, Type: storagesType, Get: getStorages(resource.StoragesURI)},
+		{Pattern: resource.SystemStorageURI, Type: storagesType, Get: getStorages(resource.SystemStorageURI)},
 		{Pattern: storageURI, Type: storageType, Get: s.getStorage},
 		{Pattern: oemAction(storageURI, importName), Type: storageType, Action: importName, Post: s.postImport},
 		{Pattern: controllersURI, Type: controllersType, Get: s.getControllers},
 		{Pattern: controllerURI, Type: controllerType, Get: s.getController},
 		{Pattern: poolsURI, Type: poolsType, Get: s.getPools},
 		{Pattern: poolURI, Type: poolType, Get: s.getPool},
-		{Pattern: pooledVolumesURI, Type: volumesType, Get: s.getPooledVolumes},
+		{Pattern: pooledVolumesURI, Type: volumesType, Get: s.getPooledVolumes, Post: s.postPooledVolume},
 		{Pattern: volumesURI, Type: volumesType, Get: s.getVolumes, Post: s.postVolume},
+		{Pattern: capabilitiesURI, Type: volumeType, Get: getCapabilities},
 		{Pattern: volume, Type: volumeType, Get: s.getVolume, Patch: s.patchVolume, Delete: s.deleteVolume},
 		{Pattern: volume + "/Actions/" + replicaName, Type: volumeType, Action: replicaName, Post: s.postReplica},
 		{Pattern: volume + "/Actions/" + checkName, Type: volumeType, Action: checkName, Post: s.postCheck},
@@ -140,6 +114,8 @@ func (s *Service) Routes() []resource.Route {
 		{Pattern: endpointsURI + "/{id}", Type: endpointType, Get: s.getEndpoint},
 		{Pattern: connectionsURI, Type: connectionsType, Get: s.getConnections, Post: s.postConnection},
 		{Pattern: connection, Type: connectionType, Get: s.getConnection, Patch: s.patchConnection, Delete: s.deleteConnection},
+		{Pattern: connection + "/Actions/" + addName, Type: connectionType, Action: addName, Post: s.postAddVolume},
+		{Pattern: connection + "/Actions/" + removeName, Type: connectionType, Action: removeName, Post: s.postRemoveVolume},
 	}
 }
 
@@ -152,6 +128,15 @@ type storage struct {
 	Volumes      resource.Link   `json:"Volumes"`
 	Links        storageLinks    `json:"Links"`
 	Actions      storageActions  `json:"Actions"`
+	// Legacy is what Controllers has, as clients look for it that are older than that.
+	Legacy []legacyController `json:"StorageControllers"`
+}
+
+type legacyController struct {
+	ODataID  string `json:"@odata.id"`
+	MemberID string `json:"MemberId"`
+	Name     string `json:"Name"`
+	controllerCore
 }
 
 type storageLinks struct {
@@ -180,8 +165,12 @@ func (s *Service) status() resource.Status {
 	return resource.Enabled()
 }
 
-func (s *Service) getStorages(*resource.Request) *resource.Reply {
-	return resource.OK(resource.NewCollection(resource.SystemStorageURI, "StorageCollection", "Storage Collection", storageURI))
+// getStorages shows what is in the system's collection, and in that of all: Swordfish
+// begins at the latter.
+func getStorages(uri string) resource.Handler {
+	return func(*resource.Request) *resource.Reply {
+		return resource.OK(resource.NewCollection(uri, "StorageCollection", "Storage Collection", storageURI))
+	}
 }
 
 func (s *Service) getStorage(*resource.Request) *resource.Reply {
@@ -193,6 +182,7 @@ func (s *Service) getStorage(*resource.Request) *resource.Reply {
 		StoragePools: resource.Link{ODataID: poolsURI},
 		Volumes:      resource.Link{ODataID: volumesURI},
 		Links:        storageLinks{resource.Links(resource.SystemURI)},
+		Legacy:       []legacyController{{storageURI + "#/StorageControllers/0", "0", boardName, s.board()}},
 		Actions:      storageActions{storageOEMActions{importAction{oemAction(storageURI, importName), kinds(), formats()}}},
 	}
 	r.Status.HealthRollup = r.Status.Health
@@ -206,13 +196,20 @@ func (s *Service) getStorage(*resource.Request) *resource.Reply {
 
 type controller struct {
 	resource.OData
+	controllerCore
+	IsLogical bool            `json:"IsLogical"`
+	Links     controllerLinks `json:"Links"`
+}
+
+type controllerCore struct {
 	Status                       resource.Status `json:"Status"`
 	FirmwareVersion              string          `json:"FirmwareVersion,omitempty"`
-	IsLogical                    bool            `json:"IsLogical"`
 	SupportedControllerProtocols []string        `json:"SupportedControllerProtocols"`
 	SupportedDeviceProtocols     []string        `json:"SupportedDeviceProtocols"`
-	Links                        controllerLinks `json:"Links"`
 }
+
+// boardName is the controller's.
+const boardName = "Board"
 
 type controllerLinks struct {
 	Endpoints []resource.Link `json:"Endpoints"`
@@ -222,17 +219,18 @@ func (s *Service) getControllers(*resource.Request) *resource.Reply {
 	return resource.OK(resource.NewCollection(controllersURI, "StorageControllerCollection", "Storage Controller Collection", controllerURI))
 }
 
-// getController shows the board itself: hosts talk to it by iSCSI, and there is no
-// device behind it that it would talk to.
+// board is the controller: hosts talk to it by iSCSI, and there is no device behind
+// it that it would talk to.
+func (s *Service) board() controllerCore {
+	return controllerCore{Status: s.status(), FirmwareVersion: s.Version, SupportedControllerProtocols: []string{iSCSI}, SupportedDeviceProtocols: []string{}}
+}
+
 func (s *Service) getController(*resource.Request) *resource.Reply {
 	r := controller{
-		OData:                        resource.NewOData(controllerURI, controllerType, "Board"),
-		Status:                       s.status(),
-		FirmwareVersion:              s.Version,
-		IsLogical:                    true,
-		SupportedControllerProtocols: []string{iSCSI},
-		SupportedDeviceProtocols:     []string{},
-		Links:                        controllerLinks{[]resource.Link{}},
+		OData:          resource.NewOData(controllerURI, controllerType, boardName),
+		controllerCore: s.board(),
+		IsLogical:      true,
+		Links:          controllerLinks{[]resource.Link{}},
 	}
 	for _, t := range s.Disks.Targets() {
 		r.Links.Endpoints = append(r.Links.Endpoints, resource.Link{ODataID: endpointURI(t.Name)})

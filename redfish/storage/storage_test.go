@@ -17,6 +17,7 @@ import (
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/volume"
 	"github.com/nitrino/nitrino/host"
+	"github.com/nitrino/nitrino/internal/settings"
 	"github.com/nitrino/nitrino/redfish"
 	"github.com/nitrino/nitrino/redfish/redfishtest"
 	"github.com/nitrino/nitrino/redfish/resource"
@@ -72,7 +73,8 @@ func TestResources(t *testing.T) {
 	r := newRig(t)
 	r.fill()
 	r.shows(r.get(resource.SystemStorageURI), map[string]string{"Members>0>@odata.id": storageURI})
-	r.shows(r.get(storageURI), map[string]string{"Status>State": "Enabled", "Status>HealthRollup": "Critical", "Links>HostingStorageSystems>0>@odata.id": resource.SystemURI,
+	r.shows(r.get(resource.StoragesURI), map[string]string{"Members>0>@odata.id": storageURI})
+	r.shows(r.get(storageURI), map[string]string{"Status>State": "Enabled", "Status>HealthRollup": "Critical", "StorageControllers>0>SupportedControllerProtocols": "[iSCSI]", "Links>HostingStorageSystems>0>@odata.id": resource.SystemURI,
 		"Actions>Oem>#NitrinoStorage.Import>target": storageURI + "/Actions/Oem/NitrinoStorage.Import"})
 	r.get(controllersURI)
 	r.shows(r.get(controllerURI), map[string]string{"SupportedControllerProtocols": "[iSCSI]", "FirmwareVersion": "1.2.3", "Links>Endpoints>0>@odata.id": endpointURI(target)})
@@ -86,7 +88,7 @@ func TestResources(t *testing.T) {
 		"DisplayName": "disk0", "CapacityBytes": "2.097152e+06", "Capacity>Data>AllocatedBytes": "4096", "BlockSizeBytes": "512", "OptimumIOSizeBytes": "4096",
 		"Identifiers>0>DurableNameFormat": "UUID", "AccessCapabilities": "[Read Write]", "WriteCacheState": "Unprotected",
 		"ReplicaInfo>ReplicaType": "Clone", "ReplicaInfo>Replica>@odata.id": volumeURI("golden"), "ReplicaTargets>0>@odata.id": volumeURI("before"),
-		"Connections>0>@odata.id": connectionURI(target), "Links>ServerEndpoints>0>@odata.id": endpointURI(target), "Links>ProvidingStoragePool>@odata.id": poolURI,
+		"Connections>0>@odata.id": connectionURI(target), "Links>ServerEndpoints>0>@odata.id": endpointURI(target), "Links>ClientEndpoints": "[map[@odata.id:" + endpointURI(initiator) + "]]", "Links>ProvidingStoragePool>@odata.id": poolURI,
 		"Oem>Nitrino>Kind": "disk", "Oem>Nitrino>CloneOf": "golden", "Oem>Nitrino>DataUri": "/volumes/disk0", "Actions>#Volume.CheckConsistency": "<nil>",
 		"Actions>#Volume.CreateReplicaTarget>ReplicaType@Redfish.AllowableValues": "[Snapshot]", "Actions>Oem>#NitrinoVolume.Revert>target": oemAction(volumeURI("disk0"), revertName)})
 	r.shows(r.get(volumeURI("golden")), map[string]string{"AccessCapabilities": "[Read]", "WriteCachePolicy": "<nil>", "ReplicaInfo": "<nil>", "ReplicaTargets": "[map[@odata.id:" + volumeURI("disk0") + "]]",
@@ -157,7 +159,19 @@ func TestCreate(t *testing.T) {
 		{`{"Name":"b","CapacityBytes":1048576,"BlockSizeBytes":4096,"AccessCapabilities":["Write","Read"]}`, 201, nil, map[string]string{"BlockSizeBytes": "4096"}},
 		{`{"Name":"c","ReplicaInfo":{"ReplicaType":"Clone","Replica":{"@odata.id":"` + volumeURI("golden") + `"}}}`, 201, nil, map[string]string{"CapacityBytes": "1.048576e+06", "ReplicaInfo>ReplicaType": "Clone"}},
 		{`{"Name":"d","Oem":{"Nitrino":{"Upstream":"nbd://a/b"}},"AccessCapabilities":["Read"]}`, 201, nil, map[string]string{"Oem>Nitrino>Kind": "image", "Oem>Nitrino>Upstream": "nbd://a/b"}},
+		{`{"DisplayName":"s","ReplicaInfo":{"ReplicaType":"Snapshot","SourceReplica":{"@odata.id":"` + volumeURI("disk0") + `"}}}`, 201, nil,
+			map[string]string{"ReplicaInfo>ReplicaType": "Snapshot", "Oem>Nitrino>SnapshotOf": "disk0"}},
+		{`{"Name":"t","DisplayName":"t","CapacityBytes":512,"ProvisioningPolicy":"Thin","VolumeUsage":"Data","Links":{"ProvidingStoragePool":{"@odata.id":"` + poolURI + `"}},"@Redfish.OperationApplyTime":"Immediate"}`,
+			201, nil, map[string]string{"Links>ProvidingStoragePool>@odata.id": poolURI}},
 		{`{"Name":"a","CapacityBytes":1048576}`, 409, []string{"ResourceAlreadyExists"}, nil},
+		{`{"Name":"e","DisplayName":"f","CapacityBytes":512}`, 400, []string{"PropertyValueConflict"}, nil},
+		{`{"Name":"e","CapacityBytes":512,"@Redfish.OperationApplyTime":"OnReset"}`, 400, []string{"PropertyValueNotInList"}, nil},
+		{`{"Name":"e","CapacityBytes":512,"ProvisioningPolicy":"Fixed"}`, 400, []string{"PropertyValueNotInList"}, nil},
+		{`{"Name":"e","CapacityBytes":512,"Links":{"ProvidingStoragePool":{"@odata.id":"` + poolsURI + `/x"}}}`, 400, []string{"ResourceMissingAtURI"}, nil},
+		{`{"Name":"e","CapacityBytes":512,"Links":{"ProvidingStoragePool":"card"}}`, 400, []string{"PropertyValueFormatError"}, nil},
+		{`{"Name":"e","Oem":{"Nitrino":{"Upstream":"nbd://a/b"}},"Links":{"ProvidingStoragePool":{"@odata.id":"` + poolURI + `"}}}`, 400, []string{"PropertyValueConflict"}, nil},
+		{`{"Name":"e","CapacityBytes":512,"ReplicaInfo":{"ReplicaType":"Snapshot","Replica":{"@odata.id":"` + volumeURI("disk0") + `"}}}`, 400, []string{"PropertyValueConflict"}, nil},
+		{`{"Name":"e","ReplicaInfo":{"ReplicaType":"Clone"}}`, 400, []string{"PropertyMissing"}, nil},
 		{`{"Name":"e"}`, 400, []string{"PropertyMissing"}, nil},
 		{`{"CapacityBytes":1048576}`, 400, []string{"PropertyMissing"}, nil},
 		{`{"Name":"A","CapacityBytes":1048576}`, 400, []string{"PropertyValueFormatError"}, nil},
@@ -169,6 +183,7 @@ func TestCreate(t *testing.T) {
 		{`{"Name":"e","ReplicaInfo":{"ReplicaType":"Mirror","Replica":{"@odata.id":"` + volumeURI("golden") + `"}}}`, 400, []string{"PropertyValueNotInList"}, nil},
 		{`{"Name":"e","ReplicaInfo":{"ReplicaType":"Clone","Replica":{"@odata.id":"` + volumeURI("nothing") + `"}}}`, 400, []string{"ResourceMissingAtURI"}, nil},
 		{`{"Name":"e","ReplicaInfo":{"ReplicaType":"Clone","Replica":{"@odata.id":"/redfish/v1/Chassis/x"}}}`, 400, []string{"PropertyValueFormatError"}, nil},
+		{`{"Name":"e","Oem":{"Nitrino":{"Upstream":"http://a/b"}}}`, 400, []string{"PropertyValueFormatError"}, nil},
 		{`{"Name":"e","ReplicaInfo":7}`, 400, []string{"PropertyValueTypeError"}, nil},
 	} {
 		a := r.do("POST", volumesURI, c.body, c.status, c.keys...)
@@ -181,13 +196,41 @@ func TestCreate(t *testing.T) {
 		t.Errorf("origin %+v", got)
 	}
 	r.do("POST", volumesURI+"/Members", `{"Name":"m","CapacityBytes":512}`, 201)
-	a := r.do("POST", volumesURI, `{"Name":"e","ReplicaInfo":{"ReplicaType":"Clone","Replica":7}}`, 400, "PropertyValueFormatError")
+	a := r.do("POST", pooledVolumesURI, `{"Name":"p","CapacityBytes":512}`, 201)
+	if got := a.Header.Get("Location"); got != volumeURI("p") {
+		t.Errorf("Location %q", got)
+	}
+	r.do("POST", pooledVolumesURI, `{"Name":"e","Oem":{"Nitrino":{"Upstream":"nbd://a/b"}}}`, 400, "PropertyValueConflict")
+	a = r.do("POST", volumesURI, `{"Name":"e","ReplicaInfo":{"ReplicaType":"Clone","Replica":7}}`, 400, "PropertyValueFormatError")
 	if got := a.Related(); !slices.Equal(got, []string{"#/ReplicaInfo/Replica"}) {
 		t.Errorf("related %v", got)
 	}
 	for _, user := range []string{"reader"} {
 		r.Want(redfishtest.Call{Method: "POST", URI: volumesURI, User: user, Body: `{"Name":"z","CapacityBytes":512}`}, 403, "InsufficientPrivilege")
 		r.Want(redfishtest.Call{Method: "DELETE", URI: volumeURI("a"), User: user}, 403, "InsufficientPrivilege")
+	}
+}
+
+// Who asks what a POST may have is told, and the properties that he is told of are taken.
+func TestCapabilities(t *testing.T) {
+	r := newRig(t)
+	for _, uri := range []string{volumesURI, pooledVolumesURI} {
+		r.shows(r.get(uri), map[string]string{"@Redfish.OperationApplyTimeSupport>SupportedValues": "[Immediate]",
+			"@Redfish.CollectionCapabilities>Capabilities>0>CapabilitiesObject>@odata.id":     capabilitiesURI,
+			"@Redfish.CollectionCapabilities>Capabilities>0>UseCase":                          "VolumeCreation",
+			"@Redfish.CollectionCapabilities>Capabilities>0>Links>TargetCollection>@odata.id": uri})
+	}
+	a := r.get(capabilitiesURI)
+	r.shows(a, map[string]string{"Id": "Capabilities", "Name@Redfish.RequiredOnCreate": "true", "BlockSizeBytes@Redfish.AllowableNumbers": "[512 4096]",
+		"ReplicaInfo>ReplicaType@Redfish.AllowableValues": "[Clone Snapshot]", "CapacityBytes": "<nil>"})
+	for name := range a.JSON {
+		if property, of, _ := strings.Cut(name, "@"); property != "" && strings.HasSuffix(of, "OnCreate") {
+			r.do("POST", volumesURI, `{"`+property+`":true}`, 400, "PropertyValueTypeError") // and not PropertyUnknown
+		}
+	}
+	r.do("DELETE", capabilitiesURI, "", 405, "OperationNotAllowed")
+	if err := volume.CheckName("Capabilities"); err == nil {
+		t.Error("a volume could be called as the capabilities are")
 	}
 }
 
@@ -199,6 +242,7 @@ func TestChange(t *testing.T) {
 	r.do("PATCH", disk, `{"CapacityBytes":4194304}`, 200)
 	r.do("PATCH", disk, `{"CapacityBytes":512}`, 400, "GeneralError")
 	r.do("PATCH", disk, `{"BlockSizeBytes":4096}`, 400, "PropertyNotWritable")
+	r.do("PATCH", golden, `{"CapacityBytes":4194304}`, 400, "PropertyNotWritable")
 	r.do("PATCH", volumeURI("x"), `{"CapacityBytes":4194304}`, 404, "ResourceNotFound")
 	r.do("PATCH", disk, `{"DisplayName":"golden"}`, 409, "ResourceAlreadyExists")
 	r.do("PATCH", disk, `{"Name":"disk0"}`, 200)
@@ -228,11 +272,14 @@ func TestChange(t *testing.T) {
 	r.do("POST", revert, `{"Snapshot":{"@odata.id":"`+golden+`"}}`, 400, "GeneralError")
 	r.do("POST", revert, `{"Snapshot":{"@odata.id":"`+volumeURI("none")+`"}}`, 400, "ResourceMissingAtURI")
 	r.do("POST", revert, `{}`, 400, "ActionParameterMissing")
+	r.do("POST", oemAction(golden, revertName), `{"Snapshot":{"@odata.id":"`+volumeURI("snap")+`"}}`, 400, "ActionNotSupported")
+	r.do("POST", oemAction(volumeURI("none"), revertName), `{}`, 404, "ResourceNotFound")
 
 	check := golden + "/Actions/" + checkName
 	r.do("POST", check, `{}`, 204)
 	r.do("POST", volumeURI("x")+"/Actions/"+checkName, `{}`, 404, "ResourceNotFound")
 	r.do("POST", check, `{"a":1}`, 400, "ActionParameterUnknown")
+	r.do("POST", disk+"/Actions/"+checkName, `{}`, 400, "ActionNotSupported")
 
 	r.do("DELETE", volumeURI("far"), "", 204)
 	r.do("DELETE", volumeURI("far"), "", 404, "ResourceNotFound")
@@ -393,10 +440,99 @@ func TestConnection(t *testing.T) {
 		}
 	}
 	r.do("PATCH", uri, `{"Links":{"TargetEndpoints":[]}}`, 400, "PropertyNotWritable")
+
+	// Volumes come and go one by one.
+	act := func(name, body string, status int, keys ...string) {
+		t.Helper()
+		r.do("POST", uri+"/Actions/"+name, body, status, keys...)
+	}
+	patch(`{"VolumeInfo":[{"Volume":` + link(volumeURI("before")) + `},{"Volume":` + link(volumeURI("disk0")) + `,"LUN":0},{"Volume":` + link(volumeURI("far")) + `}]}`)
+	want.LUNs = []block.LUN{{Number: 1, Volume: "before"}, {Number: 0, Volume: "disk0"}, {Number: 2, Volume: "far"}}
+	at := func(want block.Target) {
+		t.Helper()
+		i := slices.IndexFunc(r.disks.targets, func(t block.Target) bool { return t.Name == want.Name })
+		if got := r.disks.targets[i]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+	at(want)
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`,"LUN":9}`, 204)
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`,"AccessCapabilities":["Read"]}`, 204)
+	want.LUNs = append(want.LUNs, block.LUN{Number: 9, Volume: "golden"}, block.LUN{Number: 3, Volume: "golden"})
+	at(want)
+	act(removeName, `{"Volume":`+link(volumeURI("golden"))+`,"LUN":9}`, 204)
+	want.LUNs = slices.Delete(want.LUNs, 3, 4)
+	at(want)
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`,"LUN":8}`, 204)
+	act(removeName, `{"Volume":`+link(volumeURI("golden"))+`}`, 204)
+	want.LUNs = want.LUNs[:3]
+	at(want)
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`}`, 400, "ActionParameterMissing")
+	act(addName, `{"LUN":5}`, 400, "ActionParameterMissing")
+	act(addName, `{"Volume":`+link(volumeURI("none"))+`,"LUN":5}`, 400, "ResourceMissingAtURI")
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`,"AccessCapabilities":["Read","Write"]}`, 400, "ActionParameterValueConflict")
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`,"LUN":256}`, 400, "ActionParameterValueOutOfRange")
+	act(removeName, `{"Volume":`+link(volumeURI("none"))+`}`, 400, "ActionParameterValueError")
+	act(removeName, `{"Volume":`+link(volumeURI("far"))+`,"LUN":0}`, 400, "ActionParameterValueError")
+	act(removeName, `{"LUN":0}`, 400, "ActionParameterMissing")
+	r.disks.set(func() { r.disks.err = errors.New("no") })
+	act(addName, `{"Volume":`+link(volumeURI("golden"))+`,"LUN":9}`, 500, "InternalError")
+	r.disks.set(func() { r.disks.err = nil })
+	r.do("POST", connectionURI("iqn.2026-01.test:none")+"/Actions/"+addName, `{}`, 404, "ResourceNotFound")
+	r.do("POST", connectionURI("iqn.2026-01.test:none")+"/Actions/"+removeName, `{}`, 404, "ResourceNotFound")
+	r.Want(redfishtest.Call{Method: "POST", URI: uri + "/Actions/" + addName, User: "reader", Body: `{}`}, 403, "InsufficientPrivilege")
+
 	r.do("DELETE", uri, "", 204)
 	r.do("DELETE", uri, "", 404, "ResourceNotFound")
 	r.disks.set(func() { r.disks.targets = append(r.disks.targets, block.Target{Name: "iqn.2026-01.test:bad"}) })
 	r.shows(r.get(connectionURI("iqn.2026-01.test:bad")), map[string]string{"Status>Health": "Critical", "Oem>Nitrino>Failed": "no volume x"})
+}
+
+// What the settings say of a target is said of the property.
+func TestWrongTarget(t *testing.T) {
+	r := newRig(t)
+	r.fill()
+	uri := connectionURI(target)
+	for _, c := range []struct{ pointer, name, related string }{
+		{"/iscsi/targets/0/name", "Name", "#/Name"},
+		{"/iscsi/targets/0/alias", "Alias", "#/Oem/Nitrino/Alias"},
+		{"/iscsi/targets/0/initiators", "InitiatorEndpoints", "#/Links/InitiatorEndpoints"},
+		{"/iscsi/targets/0/initiators/12", "InitiatorEndpoints", "#/Links/InitiatorEndpoints/12"},
+		{"/iscsi/targets/0/luns", "VolumeInfo", "#/VolumeInfo"},
+		{"/iscsi/targets/0/luns/1", "VolumeInfo", "#/VolumeInfo/1"},
+		{"/iscsi/targets/0/luns/1/lun", "LUN", "#/VolumeInfo/1/LUN"},
+		{"/iscsi/targets/0/luns/1/volume", "VolumeInfo", "#/VolumeInfo/1"},
+		{"/iscsi/targets/0/chap/user", "CHAPUsername", "#/ConnectionKeys/CHAP/CHAPUsername"},
+		{"/iscsi/targets/0/chap/secret", "CHAPPassword", "#/ConnectionKeys/CHAP/CHAPPassword"},
+		{"/iscsi/targets/0/mutual_chap/user", "TargetCHAPUsername", "#/Oem/Nitrino/TargetCHAPUsername"},
+		{"/iscsi/targets/0/mutual_chap/secret", "TargetCHAPPassword", "#/ConnectionKeys/CHAP/TargetCHAPPassword"},
+		{"/iscsi/targets/0/other", "", ""},
+		{"/iscsi/targets/0", "", ""},
+		{"/iscsi/targets", "", ""},
+		{"", "", ""},
+	} {
+		r.disks.set(func() {
+			r.disks.err = fmt.Errorf("%w: %w", host.ErrInvalid, &settings.Error{Pointer: c.pointer, Problem: "it is wrong"})
+		})
+		key, want := "PropertyValueError", []string{c.related}
+		if c.name == "" {
+			key, want = "GeneralError", nil
+		}
+		a := r.do("PATCH", uri, `{"Oem":{"Nitrino":{"Alias":"x"}}}`, 400, key)
+		if got := a.Related(); !slices.Equal(got, want) {
+			t.Errorf("%s: about %v, want %v", c.pointer, got, want)
+		}
+		if text := string(a.Body); c.name != "" && (!strings.Contains(text, "'"+c.name+"'") && !strings.Contains(text, "property "+c.name+" ") || !strings.Contains(text, "It is wrong.")) {
+			t.Errorf("%s: %s", c.pointer, text)
+		}
+	}
+	r.disks.set(func() {
+		r.disks.err = fmt.Errorf("%w: %w", host.ErrInvalid, &settings.Error{Pointer: "/iscsi/targets/0/luns/3/lun", Problem: "the number 0 stands twice"})
+	})
+	a := r.do("POST", uri+"/Actions/"+addName, `{"Volume":{"@odata.id":"`+volumeURI("golden")+`"},"LUN":0}`, 400, "ActionParameterValueError")
+	if got := a.Related(); !slices.Equal(got, []string{"#/LUN"}) {
+		t.Errorf("about %v", got)
+	}
 }
 
 // All links lead somewhere, and a client that others wrote (gofish) walks along them.

@@ -1,9 +1,14 @@
 package storage
 
 import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nitrino/nitrino/block"
+	"github.com/nitrino/nitrino/block/scsi"
 	"github.com/nitrino/nitrino/redfish/message"
 	"github.com/nitrino/nitrino/redfish/resource"
 )
@@ -67,6 +72,7 @@ type operation struct {
 type volumeLinks struct {
 	OwningStorageResource resource.Link   `json:"OwningStorageResource"`
 	ProvidingStoragePool  *resource.Link  `json:"ProvidingStoragePool,omitempty"`
+	ClientEndpoints       []resource.Link `json:"ClientEndpoints"`
 	ServerEndpoints       []resource.Link `json:"ServerEndpoints"`
 }
 
@@ -120,7 +126,7 @@ func (s *Service) getVolumes(*resource.Request) *resource.Reply {
 	for _, i := range s.Disks.List() {
 		uris = append(uris, volumeURI(i.Name))
 	}
-	return resource.OK(resource.NewCollection(volumesURI, "VolumeCollection", "Volume Collection", uris...))
+	return resource.OK(volumes(volumesURI, "Volume Collection", uris))
 }
 
 func (s *Service) getVolume(q *resource.Request) *resource.Reply {
@@ -147,19 +153,19 @@ func (s *Service) show(i block.Info) volumeResource {
 		OData:              resource.NewOData(uri, volumeType, i.Name),
 		DisplayName:        i.Name,
 		Status:             resource.Enabled(),
-		Identifiers:        []resource.Identifier{{DurableName: i.UUID, DurableNameFormat: "UUID"}},
+		Identifiers:        identifiers(i.UUID),
 		BlockSizeBytes:     i.BlockSize,
 		OptimumIOSizeBytes: i.PhysicalSize,
 		CapacityBytes:      i.Size,
 		Capacity: capacity{Data: capacityData{AllocatedBytes: i.Used, ConsumedBytes: i.Used, ProvisionedBytes: &i.Size},
 			IsThinProvisioned: true},
-		ProvisioningPolicy: "Thin",
-		VolumeUsage:        "Data",
+		ProvisioningPolicy: thin,
+		VolumeUsage:        dataUsage,
 		AccessCapabilities: access(i.Kind),
 		ReplicaTargets:     []resource.Link{},
 		Operations:         s.operations(i.Name),
 		Connections:        []resource.Link{},
-		Links:              volumeLinks{OwningStorageResource: resource.Link{ODataID: storageURI}, ServerEndpoints: []resource.Link{}},
+		Links:              volumeLinks{OwningStorageResource: resource.Link{ODataID: storageURI}, ClientEndpoints: []resource.Link{}, ServerEndpoints: []resource.Link{}},
 		OEM: volumeOEM{nitrinoVolume{Type: "#NitrinoVolume.v1_0_0.Volume", Kind: string(i.Kind), Format: string(i.Format), Data: VolumesPath + i.Name,
 			Created: when(i.Created), Source: known(i.Source), Upstream: known(i.Upstream), Of: known(i.Of), Base: known(i.Base), Failed: known(i.Failed)}},
 		Actions: volumeActions{Replica: replicaAction{uri + "/Actions/" + replicaName, replicaTypes(i.Kind), updateModes(), []string{poolURI}}},
@@ -174,7 +180,7 @@ func (s *Service) show(i block.Info) volumeResource {
 	default:
 		r.Writeable = []string{"DisplayName"}
 	}
-	if i.Kind == block.KindImage {
+	if isChecked(i) {
 		r.Actions.Check = &resource.Action{Target: uri + "/Actions/" + checkName}
 	}
 	if i.Failed != "" {
@@ -185,15 +191,28 @@ func (s *Service) show(i block.Info) volumeResource {
 	}
 	s.addReplicas(&r, i)
 	for _, t := range s.Disks.Targets() {
-		for _, l := range t.LUNs {
-			if l.Volume == i.Name {
-				r.Connections = append(r.Connections, resource.Link{ODataID: connectionURI(t.Name)})
-				r.Links.ServerEndpoints = append(r.Links.ServerEndpoints, resource.Link{ODataID: endpointURI(t.Name)})
-				break
+		if !slices.ContainsFunc(t.LUNs, func(l block.LUN) bool { return l.Volume == i.Name }) {
+			continue
+		}
+		r.Connections = append(r.Connections, resource.Link{ODataID: connectionURI(t.Name)})
+		r.Links.ServerEndpoints = append(r.Links.ServerEndpoints, resource.Link{ODataID: endpointURI(t.Name)})
+		for _, name := range t.Initiators {
+			if link := (resource.Link{ODataID: endpointURI(name)}); !slices.Contains(r.Links.ClientEndpoints, link) {
+				r.Links.ClientEndpoints = append(r.Links.ClientEndpoints, link)
 			}
 		}
 	}
 	return r
+}
+
+// identifiers are the names by which hosts know a volume: its serial number, and
+// what the page of device identification says.
+func identifiers(uuid string) []resource.Identifier {
+	all := []resource.Identifier{{DurableName: uuid, DurableNameFormat: "UUID"}}
+	if id, err := hex.DecodeString(strings.ReplaceAll(uuid, "-", "")); err == nil && len(id) == 16 {
+		all = append(all, resource.Identifier{DurableName: fmt.Sprintf("%x", scsi.NAA([16]byte(id))), DurableNameFormat: "NAA"})
+	}
+	return all
 }
 
 // addReplicas adds what a volume is made of, and what is made of it.
