@@ -127,17 +127,22 @@ func (s *Service) patchVolume(q *resource.Request) *resource.Reply {
 		}
 		return resource.OK(s.show(i))
 	}
-	rename := func(to string) []message.Message {
-		if to == name {
+	rename := func(property string) resource.Property {
+		return resource.String(property, func(to string) []message.Message {
+			if to == name {
+				return nil
+			}
+			if err := volume.CheckName(to); err != nil {
+				return []message.Message{advise(message.PropertyValueFormatError(to, property), sentence(err))}
+			}
+			if err := s.Disks.Rename(q.Context(), name, to, q.Origin()); err != nil {
+				return []message.Message{s.problem(err, to)}
+			}
+			name = to
 			return nil
-		}
-		if err := s.Disks.Rename(q.Context(), name, to, q.Origin()); err != nil {
-			return []message.Message{s.problem(err, to)}
-		}
-		name = to
-		return nil
+		})
 	}
-	writable := []resource.Property{resource.String("DisplayName", rename), resource.String("Name", rename)}
+	writable := []resource.Property{rename("DisplayName"), rename("Name")}
 	if i, err := s.Disks.Get(name); err == nil && i.Kind == block.KindDisk { // the others never change
 		writable = append(writable, resource.Integer("CapacityBytes", 1, maxBytes, func(size int64) []message.Message {
 			if i, err := s.Disks.Get(name); err == nil && i.Size == size {

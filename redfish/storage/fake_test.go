@@ -356,14 +356,14 @@ func (f *fakeTask) Say(message.Message) {}
 
 type rig struct {
 	*redfishtest.Rig
-	t     *testing.T
+	t     testing.TB
 	s     *Service
 	disks *fakeDisks
 	tasks *fakeTask
 	on    bool
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, disks: newFakeDisks(), tasks: &fakeTask{}, on: true}
 	log := slog.New(slog.DiscardHandler)

@@ -69,5 +69,5 @@ func (s *Service) getPooledVolumes(*resource.Request) *resource.Reply {
 			uris = append(uris, volumeURI(i.Name))
 		}
 	}
-	return resource.OK(volumes(pooledVolumesURI, "Volumes on the Card", uris))
+	return resource.OK(volumeCollection(pooledVolumesURI, "Volumes on the Card", uris))
 }

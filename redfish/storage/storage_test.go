@@ -245,6 +245,7 @@ func TestChange(t *testing.T) {
 	r.do("PATCH", golden, `{"CapacityBytes":4194304}`, 400, "PropertyNotWritable")
 	r.do("PATCH", volumeURI("x"), `{"CapacityBytes":4194304}`, 404, "ResourceNotFound")
 	r.do("PATCH", disk, `{"DisplayName":"golden"}`, 409, "ResourceAlreadyExists")
+	r.do("PATCH", disk, `{"DisplayName":"My disk"}`, 400, "PropertyValueFormatError")
 	r.do("PATCH", disk, `{"Name":"disk0"}`, 200)
 	a := r.do("PATCH", disk, `{"DisplayName":"root","CapacityBytes":8388608}`, 200)
 	r.shows(a, map[string]string{"@odata.id": volumeURI("root"), "CapacityBytes": "8.388608e+06"})

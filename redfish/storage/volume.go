@@ -126,7 +126,7 @@ func (s *Service) getVolumes(*resource.Request) *resource.Reply {
 	for _, i := range s.Disks.List() {
 		uris = append(uris, volumeURI(i.Name))
 	}
-	return resource.OK(volumes(volumesURI, "Volume Collection", uris))
+	return resource.OK(volumeCollection(volumesURI, "Volume Collection", uris))
 }
 
 func (s *Service) getVolume(q *resource.Request) *resource.Reply {
