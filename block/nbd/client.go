@@ -18,14 +18,15 @@
 // Flush that succeeds thus holds what it says, whatever happened before. Options.Budget
 // bounds the copies: where there is no room the client flushes by itself, and if that
 // makes none, as others have it, the next write is answered when it is flushed. What
-// nobody flushes for a while is flushed, too, so that an idle disk takes nothing. NBD_FLAG_CAN_MULTI_CONN makes no difference: it
-// says that a flush counts for all connections of a server that lives, not what one
-// remembers that died. A server that does not offer flushes is taken at its word that
-// it has nothing to flush; nothing is kept then.
+// nobody flushes for a while is flushed, too, so that an idle disk takes nothing.
+// NBD_FLAG_CAN_MULTI_CONN makes no difference: it says that a flush counts for all
+// connections of a server that lives, not what one remembers that died. A server that
+// does not offer flushes is taken at its word that it has nothing to flush; nothing is
+// kept then.
 //
-// What this cannot cover: a server that loses what it had flushed; a server whose
-// old connection, given up by the client, still has a write waiting inside that lands
-// after later ones; and the loss of this process and the server at the same time,
+// What this cannot cover: a server that loses what it had flushed; a server that still
+// has a write waiting inside when its connection breaks, and lets it land after later
+// ones; and the loss of this process and the server at the same time,
 // before a flush. The last is what a disk without power does too.
 //
 // After Options.Patience without a connection requests fail with block.ErrGone, at
@@ -79,9 +80,10 @@ type Options struct {
 	ReadOnly bool
 	// Roots are who may vouch for the server of an nbds URI; nil: the system's.
 	Roots *x509.CertPool
-	// Report is told when the connection was lost (an error that says why), when the
-	// server came back with another disk (ErrChanged), and when all is well again
-	// (nil); nil: nobody. It must not call the client.
+	// Report is told when the connection was lost, or the server has been silent for
+	// longer than Patience (an error that says which), when the server came back with
+	// another disk (ErrChanged), and when all is well again (nil); nil: nobody. It must
+	// not call the client.
 	Report func(error)
 	// Log may be nil.
 	Log *slog.Logger
@@ -319,8 +321,8 @@ func (c *Client) usable(avoid *session) (*session, error) {
 	}
 }
 
-// do has a call answered, and returns by which session. A server that takes
-// connections but answers nothing is one that is gone.
+// do has a call answered, and returns by which session. A server that takes connections
+// and breaks them off is one that is gone.
 func (c *Client) do(k *call) (*session, error) {
 	var avoid *session
 	var since time.Time

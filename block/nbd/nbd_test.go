@@ -356,9 +356,23 @@ func powerCuts(t *testing.T, budget *Budget) {
 	if err := c.Flush(); err != nil {
 		t.Error(err)
 	}
-	if c.journal.bytes != 0 || budget != nil && budget.used != 0 {
-		t.Errorf("%d bytes are kept after a flush", c.journal.bytes)
+	if n := held(c); n != 0 || budget != nil && used(budget) != 0 {
+		t.Errorf("%d bytes are kept after a flush", n)
 	}
+}
+
+// used is what a budget has given, bytes.
+func used(b *Budget) int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+// held is what a client has of its budget, bytes.
+func held(c *Client) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.journal.bytes
 }
 
 func TestPatience(t *testing.T) {
@@ -404,38 +418,53 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// A server that takes requests and answers none is left after Options.Patience, and
-// what it was asked goes to the next.
+// slowOnce is a store whose first write takes three minutes, while it does others.
+type slowOnce struct {
+	*store
+	began atomic.Bool
+}
+
+func (o *slowOnce) WriteAt(p []byte, offset int64) (int, error) {
+	if !o.began.Swap(true) {
+		time.Sleep(3 * time.Minute)
+	}
+	return o.store.WriteAt(p, offset)
+}
+
+// A server that takes requests and is silent is waited for: an old write does not land
+// over a later one. Who waits gives up with the connection alone.
 func TestSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newStore(1 << 20)
-		s := newSite(t, &server.Export{Device: d})
+		s := newSite(t, &server.Export{Device: &slowOnce{store: d}})
 		var told reports
 		c := s.connect(Options{Report: told.add, Patience: 20 * time.Second})
 		defer c.Close()
-		// It is silent too while it is sent what was not flushed.
-		if err := c.Writev([][]byte{make([]byte, 512)}, 0); err != nil {
-			t.Fatal(err)
-		}
 		want := bytes.Repeat([]byte{7}, 4096)
-		d.stalls(30 * time.Second)
 		began := time.Now()
-		if err := c.Writev([][]byte{want}, 8192); err != nil {
-			t.Errorf("Writev: %v", err)
+		for _, b := range []byte{1, 7} {
+			if err := c.Writev([][]byte{bytes.Repeat([]byte{b}, 4096)}, 8192); err != nil {
+				t.Errorf("Writev: %v", err)
+			}
 		}
-		if took := time.Since(began); took < 30*time.Second || took > 31*time.Second {
-			t.Errorf("it took %v, want 30s", took)
+		if took := time.Since(began); took != 3*time.Minute {
+			t.Errorf("it took %v, want as long as the server did", took)
 		}
-		time.Sleep(time.Minute) // with nothing under way silence is no loss
-		if err := c.Flush(); err != nil || !d.holds(want, 8192) {
-			t.Errorf("Flush: %v, kept %t", err, d.holds(want, 8192))
+		if err := c.Flush(); err != nil {
+			t.Errorf("Flush: %v", err)
+		}
+		time.Sleep(10 * time.Minute) // with nothing under way silence is no loss
+		got := make([]byte, len(want))
+		if err := c.Readv([][]byte{got}, 8192); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %d…, %v: an old write has landed over a later one", got[0], err)
 		}
 		if got, want := told.words(), []string{"down", "up"}; !slices.Equal(got, want) {
 			t.Errorf("reports: got %q, want %q", got, want)
 		}
-		d.stalls(5 * time.Minute)
+		d.stalls(time.Hour)
+		time.AfterFunc(time.Minute, s.halt)
 		began = time.Now()
-		if err := c.Writev([][]byte{want}, 8192); !errors.Is(err, block.ErrGone) || time.Since(began) > time.Minute {
+		if err := c.Writev([][]byte{want}, 8192); !errors.Is(err, block.ErrGone) || time.Since(began) != 80*time.Second {
 			t.Errorf("Writev: got %v after %v, want %v", err, time.Since(began), block.ErrGone)
 		}
 	})
@@ -567,8 +596,8 @@ func TestBudget(t *testing.T) {
 			if err := clients[n].Writev(data, offset); err != nil {
 				t.Fatal(err)
 			}
-			if b.used > limit || clients[n].journal.bytes > limit/2 {
-				t.Fatalf("client %d keeps %d bytes, all %d", n, clients[n].journal.bytes, b.used)
+			if kept := held(clients[n]); used(b) > limit || kept > limit/2 {
+				t.Fatalf("client %d keeps %d bytes, all %d", n, kept, used(b))
 			}
 		}
 		flushes := func(want ...int) {
@@ -607,9 +636,10 @@ func TestBudget(t *testing.T) {
 		write(3, 0)
 		flushes(0, 0, 0, 0)
 		time.Sleep(5 * settleTime / 2) // what is idle gives all back
+		synctest.Wait()
 		flushes(1, 0, 1, 1)
-		if b.used != 0 {
-			t.Errorf("%d bytes are kept after a while", b.used)
+		if n := used(b); n != 0 {
+			t.Errorf("%d bytes are kept after a while", n)
 		}
 	})
 }

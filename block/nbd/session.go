@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,26 +49,31 @@ func open(ctx context.Context, p place, o *Options) (*session, export, error) {
 	for _, l := range s.links {
 		s.readers.Go(func() { s.fail(l.receive(l)) })
 	}
-	s.readers.Go(func() { s.watch(o.Patience) })
+	s.readers.Go(func() { s.watch(o.Patience, o.Report) })
 	return s, e, nil
 }
 
-// watch ends a session whose server takes requests and does not answer them: what it
-// may still be doing is done again by the next.
-func (s *session) watch(patience time.Duration) {
+// watch tells of a server that takes requests and does not answer them, for longer than
+// patience, and with nil that it does again. It is waited for as long as its connection
+// lives: what it is still doing could land over what came later by another connection.
+func (s *session) watch(patience time.Duration, report func(error)) {
 	tick := time.NewTicker(patience / 4)
 	defer tick.Stop()
+	told := false
 	for {
 		select {
 		case <-tick.C:
 		case <-s.ended:
 			return
 		}
-		for _, l := range s.links {
-			if l.silent() > patience {
-				s.fail(fmt.Errorf("the server has not answered for %v", patience))
-			}
+		silent := slices.ContainsFunc(s.links, func(l *link) bool { return l.silent() > patience })
+		switch {
+		case silent && !told:
+			report(fmt.Errorf("the server has not answered for %v", patience))
+		case told && !silent:
+			report(nil)
 		}
+		told = silent
 	}
 }
 
