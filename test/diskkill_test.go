@@ -41,12 +41,21 @@ func goldenImage(t *testing.T, size int) (image []byte, url string) {
 // volume, and the image.
 func diskSim(t *testing.T, dir, url string, size int) (*sim, portal) {
 	t.Helper()
-	const name = "iqn.2026-01.io.nitrino:three"
+	return iscsiSim(t, dir, fmt.Sprintf(`{"name": "gold", "image": {"url": %q, "format": "raw"}}, {"name": "clone", "clone": "gold", "size": %d}, {"name": "plain", "size": %d}`, url, size, size),
+		"clone", "plain", "gold")
+}
+
+// iscsiSim is a bmcsim with volumes, as bmc.json has them, and a target whose units are
+// those that are named, from LUN 0 on.
+func iscsiSim(t *testing.T, dir, volumes string, units ...string) (*sim, portal) {
+	t.Helper()
+	const name = "iqn.2026-01.io.nitrino:units"
+	var luns []string
+	for n, u := range units {
+		luns = append(luns, fmt.Sprintf(`{"lun": %d, "volume": %q}`, n, u))
+	}
 	config := filepath.Join(t.TempDir(), "bmc.json")
-	text := fmt.Sprintf(`{"version": 1,
-		"volumes": [{"name": "gold", "image": {"url": %q, "format": "raw"}}, {"name": "clone", "clone": "gold", "size": %d}, {"name": "plain", "size": %d}],
-		"iscsi": {"enabled": true, "targets": [{"name": %q, "luns": [
-			{"lun": 0, "volume": "clone"}, {"lun": 1, "volume": "plain"}, {"lun": 2, "volume": "gold"}]}]}}`, url, size, size, name)
+	text := fmt.Sprintf(`{"version": 1, "volumes": [%s], "iscsi": {"enabled": true, "targets": [{"name": %q, "luns": [%s]}]}}`, volumes, name, strings.Join(luns, ", "))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -54,11 +63,11 @@ func diskSim(t *testing.T, dir, url string, size int) (*sim, portal) {
 	s.run()
 	t.Cleanup(s.stop)
 	p := portal{s.ISCSI, name}
-	for lun := range byte(3) {
+	for lun := range units {
 		eventually(t, "the volume behind each LUN", 30*time.Second, func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			i, err := login(ctx, p, loginOptions{isid: 9, lun: lun})
+			i, err := login(ctx, p, loginOptions{isid: 9, lun: byte(lun)})
 			if err != nil {
 				return false
 			}

@@ -43,6 +43,7 @@ func (c cuTest) suite() string {
 // to them: each test passes, or is skipped for the reason that the table gives. A
 // suite for read-only or removable disks runs on a unit of that kind.
 func TestISCSIConformance(t *testing.T) {
+	t.Parallel() // some of the tests wait
 	want := readCUTable(t)
 	// Physical blocks of 4 KiB are what some tests need, and what GetLBAStatus cannot
 	// take: it asks for the block after the one that it wants the answer to begin with.

@@ -27,6 +27,7 @@ type exported struct {
 	portal
 	server  *iscsi.Server
 	targets []iscsi.TargetConfig
+	units   map[uint16]*scsi.Unit // of the first target
 
 	mu     sync.Mutex
 	events []string // "kind: message"
@@ -91,21 +92,37 @@ func (e *exported) add(tb testing.TB, t block.Target, units ...unit) portal {
 	}
 	target, shown := scsi.NewTarget(t.Name, 1), map[uint16]*scsi.Unit{}
 	for n, one := range units {
-		u, err := scsi.NewUnit(scsi.UnitOptions{
-			Disk: one.disk, CD: one.cd, Removable: one.removable, Vendor: "nitrino", Product: "disk", Revision: "1", Log: testLog(tb),
-			Keep: func([]byte) error { return nil }, // nothing here outlives the test
-		})
-		if err != nil {
-			tb.Fatal(err)
-		}
-		tb.Cleanup(u.Close)
-		shown[uint16(n)] = u
+		shown[uint16(n)] = one.show(tb)
 		t.LUNs = append(t.LUNs, block.LUN{Number: uint16(n), Volume: one.disk.Identity().Name, CD: one.cd})
 	}
 	target.SetUnits(shown)
+	if e.units == nil {
+		e.units = shown
+	}
 	e.targets = append(e.targets, iscsi.TargetConfig{Target: t, SCSI: target})
 	e.server.SetTargets(slices.Clone(e.targets))
 	return portal{e.addr, t.Name}
+}
+
+// addUnit gives the first target one more unit, while it is in use.
+func (e *exported) addUnit(tb testing.TB, u unit) {
+	tb.Helper()
+	e.units[uint16(len(e.units))] = u.show(tb)
+	e.targets[0].SCSI.SetUnits(e.units)
+}
+
+// show makes the logical unit.
+func (u unit) show(tb testing.TB) *scsi.Unit {
+	tb.Helper()
+	made, err := scsi.NewUnit(scsi.UnitOptions{
+		Disk: u.disk, CD: u.cd, Removable: u.removable, Vendor: "nitrino", Product: "disk", Revision: "1", Log: testLog(tb),
+		Keep: func([]byte) error { return nil }, // nothing here outlives the test
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(made.Close)
+	return made
 }
 
 // reported are the events of a kind.

@@ -27,7 +27,15 @@ import (
 // initramfs: its kernel is an iSCSI initiator like that of any server. The machine
 // that QEMU runs on is 10.0.2.2 to it.
 type linuxGuest struct {
-	tb      testing.TB
+	tb testing.TB
+	*linuxMachine
+}
+
+// in is the guest for a subtest.
+func (g *linuxGuest) in(tb testing.TB) *linuxGuest { return &linuxGuest{tb, g.linuxMachine} }
+
+// A linuxMachine is what a guest's tests share.
+type linuxMachine struct {
 	console *lockedBuffer
 	conn    net.Conn
 
@@ -210,7 +218,7 @@ func bootLinux(tb testing.TB, programs []string, files map[string]string) *linux
 		tb.Fatal(err)
 	}
 	defer listener.Close() // QEMU connects once
-	g := &linuxGuest{tb: tb, console: &lockedBuffer{}, waiting: map[int]chan<- guestAnswer{}}
+	g := &linuxGuest{tb, &linuxMachine{console: &lockedBuffer{}, waiting: map[int]chan<- guestAnswer{}}}
 	ctx, cancel := context.WithCancel(context.Background())
 	qemu := exec.CommandContext(ctx, "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot",
 		"-machine", "q35", "-accel", "tcg", "-cpu", "max", "-m", "768",
@@ -312,7 +320,7 @@ func (g *linuxGuest) end(c <-chan guestAnswer) result {
 			g.tb.Fatalf("the guest has ended\n%s", g.console)
 		}
 		return result{a.Out, a.Code}
-	case <-time.After(2 * time.Minute):
+	case <-time.After(4 * time.Minute):
 		g.tb.Fatalf("a program in the guest does not end\n%s", g.console)
 		return result{}
 	}

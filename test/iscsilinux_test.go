@@ -5,6 +5,9 @@ package test
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,86 +16,143 @@ import (
 	"github.com/nitrino/nitrino/block"
 )
 
-// open-iscsi's settings of a node, as iscsiadm(8) names them.
-type nodeSettings [][2]string
-
-// TestISCSILinux: the kernel's initiator of a Debian guest, with open-iscsi, CHAP
-// both ways and digests, does what a server does with its disks.
+// TestISCSILinux: the kernel's initiator of a Debian guest, with open-iscsi, does what
+// a server does with its disks.
 func TestISCSILinux(t *testing.T) {
+	t.Parallel() // it waits for long
+	g := bootLinux(t, []string{"ip", "iscsid", "iscsiadm", "fio", "blkdiscard", "blockdev", "sg_persist", "sg_reset", "ls", "cat", "cp"}, map[string]string{
+		"/etc/passwd":                    "root:x:0:0:root:/:/bin/false\n",
+		"/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.2026-01.io.nitrino:guest\n",
+		"/etc/iscsi/iscsid.conf":         "node.startup = manual\n",
+		"/run/lock/iscsi/":               "",
+		"/tmp/":                          "",
+		"/short":                         "10\n", // seconds
+		"/long":                          "120\n",
+	})
+	g.run("iscsid").must(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *linuxGuest)
+	}{{"stall", linuxStall}, {"CHAP", linuxCHAP}, {"disk", linuxDisk}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, g.in(t))
+		})
+	}
+}
+
+// A linuxNode is a target as open-iscsi in the guest knows it.
+type linuxNode struct {
+	g *linuxGuest
+	portal
+}
+
+// node makes one. That of a discovery would not do: it has the address that the board
+// has on that way, which QEMU's network hides.
+func (g *linuxGuest) node(p portal, settings ...[2]string) *linuxNode {
+	g.tb.Helper()
+	_, port, _ := strings.Cut(p.addr, ":")
+	n := &linuxNode{g, portal{"10.0.2.2:" + port, p.target}}
+	n.iscsiadm("-o", "new").must(g.tb)
+	if len(settings) > 0 {
+		n.set(settings...)
+	}
+	return n
+}
+
+func (n *linuxNode) iscsiadm(args ...string) result {
+	n.g.tb.Helper()
+	return n.g.run(append([]string{"iscsiadm", "-m", "node", "-T", n.target, "-p", n.addr}, args...)...)
+}
+
+// set changes settings, as iscsiadm(8) names them.
+func (n *linuxNode) set(settings ...[2]string) {
+	n.g.tb.Helper()
+	args := []string{"-o", "update"}
+	for _, s := range settings {
+		args = append(args, "-n", s[0], "-v", s[1])
+	}
+	n.iscsiadm(args...).must(n.g.tb)
+}
+
+// linuxCHAP: each side proves by each algorithm that open-iscsi has who it is, and
+// neither gets through with a wrong secret.
+func linuxCHAP(t *testing.T, g *linuxGuest) {
+	const secret, mutual = "twelve-bytes-or-more", "another-secret-of-it"
+	e := export(t, block.Target{Name: "iqn.2026-01.io.nitrino:chap", CHAP: block.Credentials{User: "guest", Secret: secret}, Mutual: block.Credentials{User: "board", Secret: mutual}}, rawDisk(t, 16<<20))
+	var said lockedBuffer // by the target, in logins
+	p, _ := through(t, e.portal, inspecting(false, false, func(pdu []byte, _ *rand.Rand) {
+		if pdu[0]&0x3f == opLoginResponse {
+			said.Write(pdu[48:]) // never fails
+		}
+	}))
+	n := g.node(p, [2]string{"node.session.auth.authmethod", "CHAP"}, [2]string{"node.session.auth.username", "guest"},
+		[2]string{"node.session.initial_login_retry_max", "1"})
+	const refused = 24 // ISCSI_ERR_LOGIN_AUTH_FAILED of iscsiadm(8)
+	for _, c := range []struct {
+		algorithms string
+		number     int // of the first one, as CHAP_A has it
+	}{{"MD5", 5}, {"SHA256", 7}, {"SHA3-256,SHA256,MD5", 8}} {
+		n.set([2]string{"node.session.auth.chap_algs", c.algorithms})
+		before := len(said.String())
+		logins := []struct {
+			name             string
+			ours, board, its string // the secrets, and the target's user: "" does not ask for it
+			in               bool
+		}{
+			{"a wrong secret", "not-the-right-secret", "", "", false},
+			{"one way", secret, "", "", true},
+			{"a wrong secret of the target's", secret, "board", "not-what-the-board-has", false},
+			{"mutual", secret, "board", mutual, true},
+		}
+		for _, l := range logins {
+			n.set([2]string{"node.session.auth.password", l.ours}, [2]string{"node.session.auth.username_in", l.board}, [2]string{"node.session.auth.password_in", l.its})
+			r := n.iscsiadm("--login")
+			if (r.code == 0) != l.in || l.ours != secret && r.code != refused {
+				t.Errorf("%s, %s: exit code %d\n%s", c.algorithms, l.name, r.code, r.out)
+			}
+			if got := e.server.Sessions(); (len(got) == 1 && got[0].User == "guest") != l.in {
+				t.Errorf("%s, %s: sessions are %+v", c.algorithms, l.name, got)
+			}
+			if r.code == 0 {
+				n.iscsiadm("--logout").must(t)
+			}
+		}
+		// An initiator that is refused may try again.
+		text := said.String()[before:]
+		all, by, answers := strings.Count(text, "CHAP_A="), strings.Count(text, fmt.Sprintf("CHAP_A=%d\x00", c.number)), strings.Count(text, "CHAP_R=")
+		if by < len(logins) || by != all || answers == 0 {
+			t.Errorf("%s: of %d challenges in %d logins %d were by algorithm %d, and %d of the initiator's were answered", c.algorithms, all, len(logins), by, c.number, answers)
+		}
+	}
+}
+
+// linuxDisk: CHAP both ways and digests, verified work in many sizes, a disk that grows
+// meanwhile, two ways to it, discards, reservations.
+func linuxDisk(t *testing.T, g *linuxGuest) {
 	const size, larger = 96 << 20, 128 << 20
 	disk := rawDisk(t, size)
 	e := export(t, block.Target{
+		Name:   "iqn.2026-01.io.nitrino:disk",
 		CHAP:   block.Credentials{User: "guest", Secret: "twelve-bytes-or-more"},
 		Mutual: block.Credentials{User: "board", Secret: "another-secret-of-it"},
 	}, disk)
-	g := bootLinux(t, []string{"ip", "iscsid", "iscsiadm", "fio", "blkdiscard", "blockdev", "sg_persist", "ls", "cat"}, map[string]string{
-		"/etc/passwd":                    "root:x:0:0:root:/:/bin/false\n",
-		"/etc/iscsi/initiatorname.iscsi": "InitiatorName=iqn.2026-01.io.nitrino:guest\n",
-		"/etc/iscsi/iscsid.conf": "node.startup = manual\n" +
-			"discovery.sendtargets.auth.authmethod = CHAP\n" +
-			"discovery.sendtargets.auth.username = guest\n" +
-			"discovery.sendtargets.auth.password = twelve-bytes-or-more\n",
-		"/run/lock/iscsi/": "",
-		"/tmp/":            "",
-	})
-	g.run("iscsid").must(t)
-	_, port, _ := strings.Cut(e.addr, ":")
-	portal := "10.0.2.2:" + port
-	node := func(args ...string) result {
-		t.Helper()
-		return g.run(append([]string{"iscsiadm", "-m", "node", "-T", e.target, "-p", portal}, args...)...)
-	}
-
-	if got := g.run("iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", portal).must(t); !strings.Contains(got, e.target) {
+	n := g.node(e.portal,
+		[2]string{"node.session.auth.authmethod", "CHAP"},
+		[2]string{"node.session.auth.username", "guest"},
+		[2]string{"node.session.auth.password", "twelve-bytes-or-more"},
+		[2]string{"node.session.auth.username_in", "board"},
+		[2]string{"node.session.auth.password_in", "another-secret-of-it"},
+		[2]string{"node.conn[0].iscsi.HeaderDigest", "CRC32C"},
+		[2]string{"node.conn[0].iscsi.DataDigest", "CRC32C"})
+	if got := g.run("iscsiadm", "-m", "discovery", "-t", "sendtargets", "-p", n.addr).must(t); !strings.Contains(got, e.target) {
 		t.Errorf("discovery finds %q", got)
 	}
-	// Its address is the one that the board has on that way, which QEMU's network hides.
-	node("-o", "new").must(t)
-	set := func(s nodeSettings) {
-		t.Helper()
-		for _, kv := range s {
-			node("-o", "update", "-n", kv[0], "-v", kv[1]).must(t)
-		}
-	}
-	set(nodeSettings{
-		{"node.session.auth.authmethod", "CHAP"},
-		{"node.session.auth.username", "guest"},
-		{"node.session.auth.password", "not-the-right-secret"},
-		{"node.session.initial_login_retry_max", "1"},
-		{"node.conn[0].iscsi.HeaderDigest", "CRC32C"},
-		{"node.conn[0].iscsi.DataDigest", "CRC32C"},
-	})
-	const wrongSecret = 24 // ISCSI_ERR_LOGIN_AUTH_FAILED of iscsiadm(8)
-	if r := node("--login"); r.code != wrongSecret {
-		t.Errorf("login with a wrong secret: exit code %d, want %d\n%s", r.code, wrongSecret, r.out)
-	}
-	set(nodeSettings{{"node.session.auth.password", "twelve-bytes-or-more"}})
-
-	// The initiator alone proves who it is, then the target too; a target that
-	// proves it by the wrong secret is refused by the initiator.
-	for _, c := range []struct {
-		name   string
-		secret string
-		code   int
-	}{
-		{"one way", "", 0},
-		{"a wrong secret of the target's", "not-what-the-board-has", wrongSecret},
-		{"mutual", "another-secret-of-it", 0},
-	} {
-		if c.secret != "" {
-			set(nodeSettings{{"node.session.auth.username_in", "board"}, {"node.session.auth.password_in", c.secret}})
-		}
-		if r := node("--login"); r.code != c.code && (c.code == 0 || r.code == 0) {
-			t.Fatalf("login, %s: exit code %d, want %d\n%s", c.name, r.code, c.code, r.out)
-		}
-		if c.code == 0 && c.name != "mutual" {
-			node("--logout").must(t)
-		}
-	}
-	first := g.disk("")
+	n.iscsiadm("--login").must(t)
+	first := g.disk(e.target, "")
 	for _, name := range []string{"header_digest", "data_digest"} {
-		glob := strings.TrimSpace(g.run("ls", "/sys/class/iscsi_connection").must(t))
-		if got := strings.TrimSpace(g.run("cat", "/sys/class/iscsi_connection/"+glob+"/"+name).must(t)); got != "1" {
+		connection := "connection" + strings.TrimPrefix(g.sessions(e.target)[0], "session") + ":0"
+		if got := strings.TrimSpace(g.run("cat", "/sys/class/iscsi_connection/"+connection+"/"+name).must(t)); got != "1" {
 			t.Errorf("%s is %s, want 1", name, got)
 		}
 	}
@@ -114,18 +174,18 @@ func TestISCSILinux(t *testing.T) {
 	if r := g.end(working); r.code != 0 || strings.Contains(r.out, "verify:") {
 		t.Fatalf("fio: exit code %d\n%s", r.code, r.out)
 	}
-	g.run("iscsiadm", "-m", "session", "--rescan").must(t)
+	n.iscsiadm("--rescan").must(t)
 	if got := g.size(first); got != larger {
 		t.Errorf("after it grew, the disk has %d bytes, want %d", got, int64(larger))
 	}
 
 	// A second session is a second way to the same disk.
-	set(nodeSettings{{"node.session.nr_sessions", "2"}})
-	node("--login").must(t)
-	if n := len(e.server.Sessions()); n != 2 {
-		t.Errorf("there are %d sessions, want 2", n)
+	n.set([2]string{"node.session.nr_sessions", "2"})
+	n.iscsiadm("--login").must(t)
+	if got := e.server.Sessions(); len(got) != 2 {
+		t.Errorf("there are %d sessions, want 2", len(got))
 	}
-	second := g.disk(first)
+	second := g.disk(e.target, first)
 	write := []string{"fio", "--direct=1", "--ioengine=libaio", "--name=two", "--rw=write", "--bs=64k", "--iodepth=4", "--size=4m", "--offset=100m", "--verify=crc32c"}
 	g.run(append(write, "--do_verify=0", "--filename=/dev/"+first)...).must(t)
 	g.run(append(write, "--verify_only", "--filename=/dev/"+second)...).must(t)
@@ -152,20 +212,37 @@ func TestISCSILinux(t *testing.T) {
 	persist(first, "--clear", "--param-rk=abc1").must(t)
 	g.run(append(write, "--do_verify=0", "--filename=/dev/"+second)...).must(t)
 
-	node("--logout").must(t)
+	n.iscsiadm("--logout").must(t)
 	if got := e.server.Sessions(); len(got) != 0 {
 		t.Errorf("after logout there are sessions: %+v", got)
 	}
 }
 
-// disk waits for an iSCSI disk in the guest other than that one, and answers its
+// sessions are the guest's with a target, as sysfs names them.
+func (g *linuxGuest) sessions(target string) []string {
+	g.tb.Helper()
+	var of []string
+	for _, s := range strings.Fields(g.run("ls", "/sys/class/iscsi_session").must(g.tb)) {
+		// One that has gone meanwhile is another target's.
+		if r := g.run("cat", "/sys/class/iscsi_session/"+s+"/targetname"); r.code == 0 && strings.TrimSpace(r.out) == target {
+			of = append(of, s)
+		}
+	}
+	return of
+}
+
+// disk waits for a disk of a target in the guest, other than that one, and answers its
 // name.
-func (g *linuxGuest) disk(other string) string {
+func (g *linuxGuest) disk(target, other string) string {
 	g.tb.Helper()
 	var name string
 	eventually(g.tb, "a disk in the guest", 30*time.Second, func() bool {
-		for _, name = range strings.Fields(g.run("ls", "/sys/block").must(g.tb)) {
-			if strings.HasPrefix(name, "sd") && name != other && g.size(name) > 0 {
+		sessions := g.sessions(target)
+		for line := range strings.Lines(g.run("ls", "-l", "/sys/block").must(g.tb)) {
+			// "… sda -> ../devices/platform/host2/session1/target2:0:0/2:0:0:0/block/sda"
+			_, path, _ := strings.Cut(strings.TrimSpace(line), " -> ")
+			in := func(session string) bool { return strings.Contains(path, "/"+session+"/") }
+			if name = filepath.Base(path); slices.ContainsFunc(sessions, in) && name != other && g.size(name) > 0 {
 				return true
 			}
 		}

@@ -117,52 +117,33 @@ func fragmenting(to, from *net.TCPConn, random *rand.Rand) error {
 	}
 }
 
-// flipping turns over one bit in about every PDU of a number, after the login: of
-// what a header digest covers, of what a data digest covers, or of either.
-func flipping(header, data bool, every int) func(to, from *net.TCPConn, random *rand.Rand) error {
+// inspecting carries PDU by PDU, and shows each to look, with its digests; from the
+// login's end on it has those of the header and of data that are said.
+func inspecting(header, data bool, look func(pdu []byte, random *rand.Rand)) func(to, from *net.TCPConn, random *rand.Rand) error {
 	return func(to, from *net.TCPConn, random *rand.Rand) error {
 		for {
-			var h [48]byte
-			if _, err := io.ReadFull(from, h[:]); err != nil {
+			pdu := make([]byte, 48)
+			if _, err := io.ReadFull(from, pdu); err != nil {
 				return err
 			}
-			if op := h[0] & 0x3f; op == opLogin || op == opLoginResponse {
-				// Without digests until after it, and in one stage: see negotiate.
-				if err := carryLogin(to, from, h); err != nil {
-					return err
-				}
-				continue
-			}
-			if h[4] != 0 {
+			if pdu[4] != 0 {
 				return errors.New("an additional header segment")
 			}
-			n := int(h[5])<<16 | int(h[6])<<8 | int(h[7])
-			front, back := 48, (n+3)&^3
-			if header {
-				front += 4
+			n := int(pdu[5])<<16 | int(pdu[6])<<8 | int(pdu[7])
+			more := (n + 3) &^ 3
+			if op := pdu[0] & 0x3f; op != opLogin && op != opLoginResponse { // in one stage: see negotiate
+				if header {
+					more += 4
+				}
+				if data && n > 0 {
+					more += 4
+				}
 			}
-			if data && n > 0 {
-				back += 4
-			}
-			pdu := make([]byte, front+back)
-			copy(pdu, h[:])
+			pdu = append(pdu, make([]byte, more)...)
 			if _, err := io.ReadFull(from, pdu[48:]); err != nil {
 				return err
 			}
-			if random.IntN(every) == 0 {
-				low, high := 0, len(pdu)
-				if !header {
-					low = front
-				}
-				if !data {
-					high = front
-				}
-				// Not TotalAHSLength: where it says that more is to come, nobody can know
-				// better before that comes, which is the next ping.
-				if at := low + random.IntN(max(high-low, 1)); at < high && at != 4 {
-					pdu[at] ^= 1 << random.IntN(8)
-				}
-			}
+			look(pdu, random)
 			if _, err := to.Write(pdu); err != nil {
 				return err
 			}
@@ -170,13 +151,26 @@ func flipping(header, data bool, every int) func(to, from *net.TCPConn, random *
 	}
 }
 
-func carryLogin(to, from *net.TCPConn, h [48]byte) error {
-	n := ((int(h[5])<<16 | int(h[6])<<8 | int(h[7])) + 3) &^ 3
-	pdu := make([]byte, 48+n)
-	copy(pdu, h[:])
-	if _, err := io.ReadFull(from, pdu[48:]); err != nil {
-		return err
-	}
-	_, err := to.Write(pdu)
-	return err
+// flipping turns over one bit in about every PDU of a number, after the login: of
+// what a header digest covers, of what a data digest covers, or of either.
+func flipping(header, data bool, every int) func(to, from *net.TCPConn, random *rand.Rand) error {
+	return inspecting(header, data, func(pdu []byte, random *rand.Rand) {
+		if op := pdu[0] & 0x3f; op == opLogin || op == opLoginResponse || random.IntN(every) != 0 {
+			return
+		}
+		low, front, high := 0, 48, len(pdu)
+		if header {
+			front += 4
+		} else {
+			low = front
+		}
+		if !data {
+			high = front
+		}
+		// Not TotalAHSLength: where it says that more is to come, nobody can know
+		// better before that comes, which is the next ping.
+		if at := low + random.IntN(max(high-low, 1)); at < high && at != 4 {
+			pdu[at] ^= 1 << random.IntN(8)
+		}
+	})
 }

@@ -85,6 +85,7 @@ func (s *sim) dialTLS(t *testing.T) *tls.Conn {
 
 // TestRedfishSlow: who stalls is cut off, and keeps nobody waiting.
 func TestRedfishSlow(t *testing.T) {
+	t.Parallel() // it waits for long
 	s := start(t, "-host", "fake")
 	admin := s.admin()
 	admin.get("/redfish/v1/Systems/system")

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,12 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	// What runs in parallel here waits most of the time. The command line's -parallel
+	// is set after this.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	dir, err := os.MkdirTemp("", "nitrino-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
