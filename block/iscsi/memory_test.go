@@ -118,11 +118,13 @@ func TestMemoryReuse(t *testing.T) {
 				t.Error("a buffer that is used now and then was not kept")
 			}
 		}
+		synctest.Wait()
 		if m.kept > 0 {
 			t.Errorf("%d bytes are kept though nobody needs them", m.kept)
 		}
 		m.put(b)
 		time.Sleep(2*trimPause + 1)
+		synctest.Wait()
 		if m.kept != 0 || m.trimming {
 			t.Errorf("%d bytes are kept in the end, another trim: %t", m.kept, m.trimming)
 		}

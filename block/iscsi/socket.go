@@ -75,6 +75,7 @@ func (s *socket) read(a, b []byte) (int, error) {
 			n++
 		}
 	}
+	defer clear(s.in[:n]) // it would hold on to the buffers of a connection that rests
 	for {
 		got, _, errno := unix.Syscall(unix.SYS_READV, uintptr(s.fd), uintptr(unsafe.Pointer(&s.in)), uintptr(n))
 		switch {
@@ -89,8 +90,10 @@ func (s *socket) read(a, b []byte) (int, error) {
 	}
 }
 
-// send sends the first n of out, or a part; without room it is unix.EAGAIN.
+// send sends the first n of out, or a part; without room it is unix.EAGAIN. out is
+// empty then.
 func (s *socket) send(n int) (int, error) {
+	defer clear(s.out[:n])
 	s.msg.Iov = &s.out[0]
 	s.msg.SetIovlen(n)
 	for {
