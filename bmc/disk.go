@@ -34,7 +34,7 @@ const (
 	// half as much besides.
 	commandMemory = 12 << 20
 	// unflushedMemory is for what NBD servers have not flushed.
-	unflushedMemory = 8 << 20
+	unflushedMemory = 6 << 20
 )
 
 // DiskOptions are what a Disk needs.
@@ -69,7 +69,9 @@ type Disk struct {
 	budget  *nbd.Budget
 	iscsi   *exports
 	slots   chan struct{} // of requests under way
+	changes chan struct{} // of the targets, under way
 	long    chan struct{} // of imports and exports
+	jobIdle time.Duration // how long their pipes may stand still
 
 	mu      sync.Mutex
 	health  DiskHealth
@@ -82,7 +84,8 @@ type Disk struct {
 func NewDisk(o DiskOptions) (*Disk, error) {
 	d := &Disk{
 		hello: DiskHello{o.Version, o.Instance, time.Now()}, dir: o.Dir, log: o.Log, changed: make(chan struct{}),
-		budget: nbd.NewBudget(unflushedMemory), slots: make(chan struct{}, maxRequests), long: make(chan struct{}, maxLong),
+		budget: nbd.NewBudget(unflushedMemory), slots: make(chan struct{}, maxRequests),
+		changes: make(chan struct{}, maxRequests), long: make(chan struct{}, maxLong), jobIdle: jobIdle,
 		events: ipc.NewOutbox(diskEvent, func(n int) Event {
 			return Event{Time: time.Now(), Severity: Warning, Kind: "events.lost", Message: fmt.Sprintf("%d events of the disk process found no place.", n)}
 		})}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nitrino/nitrino/block"
@@ -80,7 +81,9 @@ type exports struct {
 	open    map[string]bool // the targets that people were told to be anybody's
 	ends    scsi.Endings    // of commands of units that targets have no more
 
+	turns   atomic.Uint64
 	setting sync.Mutex // held while what is wanted is replaced and kept
+	latest  uint64     // the turn of what is wanted, guarded by setting
 
 	mu      sync.Mutex
 	want    *wantedExports       // replaced, never changed
@@ -179,12 +182,25 @@ func openExports(o exportsOptions) (*exports, error) {
 // What nobody may use any more is refused before anything that may take long: storage
 // that does not answer, or a card that is slow, holds up no revocation.
 func (e *exports) set(enabled bool, targets []block.Target) error {
+	return e.setInTurn(e.turn(), enabled, targets)
+}
+
+// turn is the place of a change among all: they count in the order in which they came,
+// also where their goroutines run in another.
+func (e *exports) turn() uint64 { return e.turns.Add(1) }
+
+func (e *exports) setInTurn(turn uint64, enabled bool, targets []block.Target) error {
 	want := &wantedExports{wantedVersion, enabled, targets}
 	text, err := json.Marshal(want)
 	if err != nil {
 		return err
 	}
 	e.setting.Lock()
+	if turn < e.latest {
+		e.setting.Unlock()
+		return errBusy // a later change has overtaken it; who wanted this one is gone
+	}
+	e.latest = turn
 	e.mu.Lock()
 	e.want = want
 	e.restrict()
@@ -255,6 +271,7 @@ func (e *exports) applyLocked() {
 		want.Targets = nil
 	}
 	e.tellOpen(want.Targets)
+	failed := e.openUnits(want.Targets)
 	used := make(map[*scsi.Unit]bool)
 	fares := []ServedTarget{}
 	var configs []iscsi.TargetConfig
@@ -266,15 +283,16 @@ func (e *exports) applyLocked() {
 		luns := make(map[uint16]*scsi.Unit)
 		for _, l := range t.LUNs {
 			key := unitKey{l.Volume, l.CD}
-			unit, err := e.unit(key)
-			if err != nil {
+			unit := e.units[key]
+			if unit == nil {
 				missing = true
-				fare.Failed = strings.TrimPrefix(fare.Failed+fmt.Sprintf("; LUN %d: %v", l.Number, err), "; ")
+				fare.Failed = strings.TrimPrefix(fare.Failed+fmt.Sprintf("; LUN %d: %v", l.Number, failed[key]), "; ")
 				continue
 			}
-			used[unit] = true
-			luns[l.Number] = unit
+			used[unit.Unit] = true
+			luns[l.Number] = unit.Unit
 		}
+		fare.Failed = told(fare.Failed)
 		fares = append(fares, fare)
 		target := e.targets[t.Name]
 		if target == nil {
@@ -341,11 +359,44 @@ func (e *exports) tellOpen(targets []block.Target) {
 	e.open = open
 }
 
-// unit answers the logical unit of a volume.
-func (e *exports) unit(key unitKey) (*scsi.Unit, error) {
-	if u := e.units[key]; u != nil {
-		return u.Unit, nil
+// maxOpening is how many volumes are opened at a time: each may wait for a server.
+const maxOpening = 64
+
+// openUnits makes the logical units that are missing, as far as the volumes are there,
+// and says why not.
+func (e *exports) openUnits(targets []block.Target) (failed map[unitKey]error) {
+	missing := make(map[unitKey]bool)
+	for _, t := range targets {
+		for _, l := range t.LUNs {
+			if key := (unitKey{l.Volume, l.CD}); e.units[key] == nil {
+				missing[key] = true
+			}
+		}
 	}
+	failed = make(map[unitKey]error)
+	var mu sync.Mutex // guards failed and units
+	var tasks sync.WaitGroup
+	slots := make(chan struct{}, maxOpening)
+	for key := range missing {
+		slots <- struct{}{}
+		tasks.Go(func() {
+			defer func() { <-slots }()
+			u, err := e.newUnit(key)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed[key] = err
+				return
+			}
+			e.units[key] = u
+		})
+	}
+	tasks.Wait()
+	return failed
+}
+
+// newUnit makes the logical unit of a volume.
+func (e *exports) newUnit(key unitKey) (*exportedUnit, error) {
 	disk, release, err := e.opt.Volumes.Use(key.volume)
 	if err != nil {
 		return nil, err
@@ -362,8 +413,7 @@ func (e *exports) unit(key unitKey) (*scsi.Unit, error) {
 		release()
 		return nil, err
 	}
-	e.units[key] = &exportedUnit{u, release}
-	return u, nil
+	return &exportedUnit{u, release}, nil
 }
 
 // without calls f while a volume is not exported, unless an initiator is logged in

@@ -5,17 +5,23 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/volume"
+	"github.com/nitrino/nitrino/internal/ipc"
 )
 
 // An initiator is the least that RFC 7143 lets one be: one command at a time.
@@ -287,6 +293,122 @@ func TestRevocation(t *testing.T) {
 	tasks.Wait()
 	if got := d.iscsi.served(); len(got) != 0 {
 		t.Errorf("got %+v, want nothing served", got)
+	}
+}
+
+// TestRevocationOfMany: a target is taken away though other requests have all places.
+func TestRevocationOfMany(t *testing.T) {
+	r := newDiskRig(t)
+	d := r.newDisk("one", t.TempDir())
+	r.retry = time.Hour
+	r.join(d)
+	r.await("joined", r.Up)
+	if err := r.set.Set("iscsi.enabled", "true"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.PutTarget(t.Context(), TargetOf("a"), testOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	r.await("it is served", func() bool { return len(d.iscsi.served()) == 1 })
+	for range cap(d.slots) {
+		d.slots <- struct{}{}
+	}
+	if err := r.DeleteTarget(t.Context(), TargetName("a"), testOrigin()); err != nil {
+		t.Error(err)
+	}
+	if got := d.iscsi.served(); len(got) != 0 {
+		t.Errorf("got %+v, want nothing served", got)
+	}
+}
+
+// TestTargetsOrder: of changes that wait for nobody any more the last one that came
+// counts, in whatever order they are done.
+func TestTargetsOrder(t *testing.T) {
+	d, stop := openDisk(t, "one", t.TempDir())
+	defer stop()
+	here, there := pair(t)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer there.Close()
+	tasks.Go(func() {
+		here.Run(t.Context(), func(context.Context, ipc.Message, *os.File) (any, error) { return nil, nil })
+	})
+	s := &diskConn{Disk: d, conn: there,
+		volumes: newTeller(diskVolumes, volumeKey), sessions: newTeller(diskSessions, sessionKey),
+		jobs: newTeller(diskJobs, jobKey), served: newTeller(diskServed, servedKey)}
+	take := func(targets ...block.Target) ipc.Later {
+		t.Helper()
+		body, err := json.Marshal(targetsMessage{First: true, Enabled: true, List: targets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		later, err := s.takeTargets(ipc.Message{Type: diskTargets, ID: 1, Body: body})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return later.(ipc.Later)
+	}
+	first, last := take(TargetOf("a")), take()
+	if _, err := last(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := first(t.Context()); !errors.Is(err, errBusy) {
+		t.Errorf("the one before: got %v, want %v", err, errBusy)
+	}
+	if got := d.iscsi.served(); len(got) != 0 {
+		t.Errorf("got %+v, want nothing served", got)
+	}
+}
+
+// A silentDisk is on a server that answers once, and then not any more.
+type silentDisk struct{ block.Device }
+
+func (silentDisk) Size() int64  { return 1 << 20 }
+func (silentDisk) Close() error { return nil }
+
+// TestExportsSilent: targets whose server is silent all wait for it at the same time.
+func TestExportsSilent(t *testing.T) { synctest.Test(t, testExportsSilent) }
+
+func testExportsSilent(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	var silent bool
+	volumes, err := volume.Open(volume.Options{Dir: filepath.Join(t.TempDir(), diskStore), BootID: "boot", Log: log,
+		Dial: func(ctx context.Context, _ string, _ func(error)) (block.Device, error) {
+			if !silent {
+				return silentDisk{}, nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var targets []block.Target
+	for i := range 16 {
+		name := fmt.Sprint("v", i)
+		if _, err := volumes.Create(t.Context(), block.CreateRequest{Name: name, Upstream: "nbd://192.0.2.1/" + name}); err != nil {
+			t.Fatal(err)
+		}
+		targets = append(targets, TargetOf(name))
+	}
+	silent = true
+	e, err := openExports(exportsOptions{Dir: t.TempDir(), Volumes: volumes, Log: log, Report: func(Event) {}, Changed: func() {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if err := e.set(true, targets); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took == 0 || took > 10*time.Second {
+		t.Errorf("%d targets: got them exported after %v, want the time for one", len(targets), took)
+	}
+	if len(e.units) != len(targets) || e.missing {
+		t.Errorf("got %d units, %+v, want %d", len(e.units), e.served(), len(targets))
+	}
+	e.close()
+	if err := volumes.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -13,6 +13,10 @@ import (
 	"github.com/nitrino/nitrino/block"
 )
 
+// jobIdle is how long a job's pipe may stand still: a client that is suspended, or gone
+// without a word, would keep a place that others need.
+const jobIdle = 5 * time.Minute
+
 // endedJobs is how many jobs that have ended are told.
 const endedJobs = 16
 
@@ -80,7 +84,7 @@ func (d *Disk) end(ctx context.Context, j *diskJob, err error) error {
 	defer d.mu.Unlock()
 	j.Ended = time.Now()
 	if err != nil {
-		j.Error = err.Error()
+		j.Error = told(err.Error())
 	}
 	ended := 0
 	for i, o := range slices.Backward(d.jobs) {
@@ -126,12 +130,19 @@ type incoming struct {
 	ctx  context.Context
 	file *os.File
 	job  *diskJob
+	idle time.Duration
 }
 
 // Read implements io.Reader.
 func (r incoming) Read(p []byte) (int, error) {
+	if err := r.file.SetReadDeadline(time.Now().Add(r.idle)); err != nil {
+		return 0, err
+	}
 	n, err := r.file.Read(p)
-	if n > 0 || !errors.Is(err, io.EOF) {
+	switch {
+	case n == 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, fmt.Errorf("nothing came for %v: %w", r.idle, os.ErrDeadlineExceeded)
+	case n > 0 || !errors.Is(err, io.EOF):
 		return n, err
 	}
 	select {
@@ -142,10 +153,33 @@ func (r incoming) Read(p []byte) (int, error) {
 	}
 }
 
+// An outgoing is what is exported, into core's pipe.
+type outgoing struct {
+	file *os.File
+	idle time.Duration
+}
+
+// Write implements io.Writer.
+func (w outgoing) Write(p []byte) (done int, err error) {
+	for {
+		if err := w.file.SetWriteDeadline(time.Now().Add(w.idle)); err != nil {
+			return done, err
+		}
+		n, err := w.file.Write(p[done:])
+		done += n
+		switch {
+		case err == nil || !errors.Is(err, os.ErrDeadlineExceeded):
+			return done, err
+		case n == 0: // else it is slow, and goes on
+			return done, fmt.Errorf("nothing was taken for %v: %w", w.idle, os.ErrDeadlineExceeded)
+		}
+	}
+}
+
 // importVolume reads a volume out of a pipe, which it closes.
 func (d *Disk) importVolume(ctx context.Context, j *diskJob, r block.ImportRequest, file *os.File) (block.Info, error) {
 	working, end := j.working(ctx, file)
-	i, err := d.volumes.Import(working, r, incoming{working, file, j}, d.progress(j))
+	i, err := d.volumes.Import(working, r, incoming{working, file, j, d.jobIdle}, d.progress(j))
 	err = d.end(working, j, err)
 	_ = end() // all that counts has been read
 	return i, err
@@ -154,7 +188,7 @@ func (d *Disk) importVolume(ctx context.Context, j *diskJob, r block.ImportReque
 // exportVolume writes a volume into a pipe, which it closes.
 func (d *Disk) exportVolume(ctx context.Context, j *diskJob, format string, file *os.File) error {
 	working, end := j.working(ctx, file)
-	err := d.volumes.Export(working, j.Volume, format, file, d.progress(j))
+	err := d.volumes.Export(working, j.Volume, format, outgoing{file, d.jobIdle}, d.progress(j))
 	err = d.end(working, j, err)
 	return errors.Join(err, end())
 }

@@ -121,6 +121,18 @@ type page[T any] struct {
 	More  bool     `json:"more"` // what is told counts with the page that has no more
 }
 
+// maxText bounds a text of the state, in bytes: an element has to fit into a message,
+// or core and disk could not speak to each other any more.
+const maxText = 1 << 10
+
+// told is a text of the state as it can be told: short, and UTF-8, as all JSON is.
+func told(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + "…"
+	}
+	return strings.ToValidUTF8(text, "?")
+}
+
 // A teller tells a list to the other end: all of it, then what changed.
 type teller[T any] struct {
 	kind string

@@ -41,6 +41,9 @@ type Disks struct {
 	settings diskSettings
 	// retry is how soon what could not be made is tried again.
 	retry time.Duration
+	// greetRetry is how soon core asks for another connection where one failed at its
+	// beginning.
+	greetRetry time.Duration
 
 	pushing sync.Mutex // guards the following, over the answer of the disk process
 	pushed  *pushed
@@ -73,7 +76,7 @@ type diskSettings interface {
 }
 
 func newDisks(events *host.Events, log *slog.Logger, set diskSettings) *Disks {
-	return &Disks{events: events, log: log, settings: set, retry: 10 * time.Second, changed: make(chan struct{})}
+	return &Disks{events: events, log: log, settings: set, retry: 10 * time.Second, greetRetry: time.Second, changed: make(chan struct{})}
 }
 
 // set changes what can be read.
@@ -177,6 +180,8 @@ func (d *Disks) run(ctx context.Context, next func(context.Context) (*ipc.Conn, 
 		tasks.Wait()
 	}()
 	tasks.Go(func() { d.provide(ctx) })
+	tasks.Go(func() { d.export(ctx) })
+	last := "" // why it could not be reached, as the last event says
 	for {
 		c, err := next(ctx)
 		if err != nil {
@@ -195,7 +200,13 @@ func (d *Disks) run(ctx context.Context, next func(context.Context) (*ipc.Conn, 
 		if err != nil {
 			why = err.Error()
 		}
-		d.events.Add(Event{Severity: Warning, Kind: "disk.down", Message: fmt.Sprintf("The disk process cannot be reached: %s.", why)})
+		if up || why != last {
+			d.events.Add(Event{Severity: Warning, Kind: "disk.down", Message: fmt.Sprintf("The disk process cannot be reached: %s.", why)})
+			last = why
+		}
+		if !up {
+			pause(ctx, d.greetRetry) // what fails at its beginning does so again
+		}
 	}
 }
 

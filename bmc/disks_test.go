@@ -13,9 +13,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -140,6 +142,14 @@ func (r *diskRig) join(d *Disk) (die func()) {
 		cancel()
 		<-served
 	}
+}
+
+// fake joins what answers in a disk process's place.
+func (r *diskRig) fake(handle ipc.Handler) {
+	r.t.Helper()
+	here, there := pair(r.t)
+	r.tasks.Go(func() { there.Run(r.ctx, handle) })
+	r.conns <- here
 }
 
 // start opens a disk process and joins it.
@@ -318,6 +328,71 @@ func TestDisksStream(t *testing.T) {
 		}
 	}
 	cancel()
+}
+
+// TestDisksStreamAtOnce: an upload that is over, or breaks off, before the disk process
+// has heard of it ends as any other.
+func TestDisksStreamAtOnce(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // what is begun last runs first
+	r := newDiskRig(t)
+	d := r.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	broken := errors.New("broken")
+	for i := range 5 {
+		name := fmt.Sprint("v", i)
+		if _, err := r.ImportStream(ctx, block.ImportRequest{Name: name}, reader(func([]byte) (int, error) { return 0, broken }), testOrigin()); !errors.Is(err, broken) {
+			t.Fatalf("%s: got %v, want %v", name, err, broken)
+		}
+		if got := len(d.long); got != 0 {
+			t.Fatalf("%s: got %d under way after it broke off, want none", name, got)
+		}
+		if got, err := r.ImportStream(ctx, block.ImportRequest{Name: name}, strings.NewReader("little"), testOrigin()); err != nil || got.Size != 4096 {
+			t.Fatalf("%s: got %+v, %v, want 4 KiB", name, got, err)
+		}
+	}
+}
+
+// TestDisksStreamStill: a client that stands still keeps no place from others.
+func TestDisksStreamStill(t *testing.T) {
+	r := newDiskRig(t)
+	d := r.newDisk("one", t.TempDir())
+	d.jobIdle = 50 * time.Millisecond
+	r.join(d)
+	r.await("joined", r.Up)
+	ctx, from := t.Context(), testOrigin()
+	if _, err := d.volumes.Import(ctx, block.ImportRequest{Name: "a"}, bytes.NewReader(noise(1<<20)), nil); err != nil {
+		t.Fatal(err)
+	}
+	resume := make(chan struct{})
+	results := make(chan error, 2)
+	go func() {
+		_, err := r.ImportStream(ctx, block.ImportRequest{Name: "b"}, io.MultiReader(strings.NewReader("some"), reader(func([]byte) (int, error) {
+			<-resume
+			return 0, io.EOF
+		})), from)
+		results <- err
+	}()
+	go func() {
+		results <- r.Export(ctx, "a", "raw", writer(func(p []byte) (int, error) {
+			<-resume
+			return len(p), nil
+		}))
+	}()
+	told := func(text string) func() bool {
+		return func() bool {
+			return slices.ContainsFunc(r.Jobs(), func(j block.Job) bool { return !j.Ended.IsZero() && strings.Contains(j.Error, text) })
+		}
+	}
+	r.await("the import is given up", told("nothing came for 50ms"))
+	r.await("the export is given up", told("nothing was taken for 50ms"))
+	r.await("there is room for others", func() bool { return len(d.long) == 0 })
+	close(resume)
+	for range 2 {
+		if err := <-results; err == nil || !strings.Contains(err.Error(), "for 50ms") {
+			t.Errorf("got %v, want why it was given up", err)
+		}
+	}
 }
 
 type writer func([]byte) (int, error)
@@ -534,6 +609,141 @@ func TestManyVolumes(t *testing.T) {
 	tasks.Wait()
 }
 
+// TestTold: what is told fits into a message, however much there is to say, and can be
+// told at all.
+func TestTold(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "a\xff\xfeb": "a?b", strings.Repeat("x", maxText): strings.Repeat("x", maxText),
+		strings.Repeat("x", maxText-1) + "äö": strings.Repeat("x", maxText-1) + "?…",
+	} {
+		if got := told(text); got != want {
+			t.Errorf("%.20q: got %q, want %q", text, got, want)
+		}
+	}
+	r := newDiskRig(t)
+	r.start()
+	if err := r.set.Set("iscsi.enabled", "true"); err != nil {
+		t.Fatal(err)
+	}
+	many := TargetOf("none")
+	for i := range uint16(255) {
+		many.LUNs = append(many.LUNs, block.LUN{Number: i + 1, Volume: fmt.Sprint("none", i)})
+	}
+	if err := r.PutTarget(t.Context(), many, testOrigin()); err != nil {
+		t.Fatal(err)
+	}
+	failed := func() string { return r.TargetFailed(many.Name) }
+	r.await("it is told", func() bool { return failed() != "" })
+	if got := failed(); len(got) > maxText+len("…") || !strings.HasSuffix(got, "…") {
+		t.Errorf("256 units that are not there: got %d bytes, want the begin of it", len(got))
+	}
+}
+
+// TestDiskFails: a disk process that fails whenever it is greeted is told of once, and
+// not asked in a busy loop.
+func TestDiskFails(t *testing.T) {
+	r := newDiskRig(t)
+	r.greetRetry = 20 * time.Millisecond
+	const times = 4
+	begin := time.Now()
+	for range times {
+		r.fake(func(context.Context, ipc.Message, *os.File) (any, error) { return nil, errors.New("not today") })
+	}
+	if took := time.Since(begin); took < (times-1)*r.greetRetry {
+		t.Errorf("got %d connections after %v, want %v in between", times, took, r.greetRetry)
+	}
+	r.start()
+	r.await("the event of the one that serves", func() bool { return slices.Contains(r.kinds(), "disk.up") })
+	down := 0
+	for _, kind := range r.kinds() {
+		if kind == "disk.down" {
+			down++
+		}
+	}
+	if down != 1 {
+		t.Errorf("got the events %q, want one disk.down", r.kinds())
+	}
+}
+
+// TestRevocationAhead: what is switched off is off while volumes cannot be had.
+func TestRevocationAhead(t *testing.T) {
+	r := newDiskRig(t)
+	if err := r.set.Set("", `{"volumes":[{"name":"a","size":512}],"iscsi":{"enabled":true}}`); err != nil {
+		t.Fatal(err)
+	}
+	waiting, enabled := make(chan struct{}, 1), make(chan bool, 10)
+	r.fake(func(_ context.Context, m ipc.Message, _ *os.File) (any, error) {
+		switch m.Type {
+		case diskHello:
+			return DiskHello{}, nil
+		case diskCreate:
+			return ipc.Later(func(ctx context.Context) (any, error) {
+				waiting <- struct{}{}
+				<-ctx.Done() // its server does not answer
+				return nil, ctx.Err()
+			}), nil
+		case diskTargets:
+			return nil, into(m, func(v targetsMessage) { enabled <- v.Enabled })
+		}
+		return nil, nil
+	})
+	<-waiting
+	if err := r.set.Set("iscsi.enabled", "false"); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.After(20 * time.Second)
+	for on := true; on; {
+		select {
+		case on = <-enabled:
+		case <-limit:
+			t.Fatal("not told for 20 s")
+		}
+	}
+}
+
+// TestSettledLast: all is settled when the disk process has exported what it was told
+// once the volumes were there.
+func TestSettledLast(t *testing.T) {
+	r := newDiskRig(t)
+	if err := r.set.Set("", `{"volumes":[{"name":"a","size":512}],"iscsi":{"enabled":true}}`); err != nil {
+		t.Fatal(err)
+	}
+	first, again, resume := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var told atomic.Int64
+	r.fake(func(_ context.Context, m ipc.Message, _ *os.File) (any, error) {
+		switch m.Type {
+		case diskHello:
+			return DiskHello{}, nil
+		case diskCreate:
+			return ipc.Later(func(context.Context) (any, error) {
+				<-first
+				return block.Info{}, nil
+			}), nil
+		case diskTargets:
+			if told.Add(1) == 1 {
+				close(first)
+				return nil, nil
+			}
+			return ipc.Later(func(context.Context) (any, error) {
+				close(again)
+				<-resume
+				return nil, nil
+			}), nil
+		}
+		return nil, nil
+	})
+	select {
+	case <-again:
+	case <-time.After(20 * time.Second):
+		t.Error("not told again for 20 s")
+	}
+	if r.Settled() {
+		t.Error("it is settled before all is exported")
+	}
+	close(resume)
+	r.await("all is settled", r.Settled)
+}
+
 // TestDiskFlood: a core that asks for too much at once is refused what is too much,
 // and gets its other answers.
 func TestDiskFlood(t *testing.T) {
@@ -687,10 +897,18 @@ func TestTargets(t *testing.T) {
 	if len(kept) != 1 || kept[0].CHAP != want.CHAP || kept[0].Mutual != want.Mutual || kept[0].Alias != "new" {
 		t.Errorf("got %+v, want %+v", kept, want)
 	}
-	bad := want
-	bad.Mutual.Secret = secret
-	if err := r.PutTarget(ctx, bad, from); !errors.Is(err, host.ErrInvalid) || strings.Contains(err.Error(), secret) {
-		t.Errorf("got %v, want %v without the secret", err, host.ErrInvalid)
+	for what, change := range map[string]func(*block.Target){
+		"one secret for both": func(b *block.Target) { b.Mutual.Secret = secret },
+		"alias in Latin-1":    func(b *block.Target) { b.Alias = "caf\xe9" },
+		"user in Latin-1":     func(b *block.Target) { b.CHAP.User = "caf\xe9" },
+		"secret in Latin-1":   func(b *block.Target) { b.CHAP.Secret = secret + "\xe9" },
+		"other in Latin-1":    func(b *block.Target) { b.Mutual.Secret = other + "\xe9" },
+	} {
+		bad := want
+		change(&bad)
+		if err := r.PutTarget(ctx, bad, from); !errors.Is(err, host.ErrInvalid) || strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), other) {
+			t.Errorf("%s: got %v, want %v without the secret", what, err, host.ErrInvalid)
+		}
 	}
 
 	file := filepath.Join(dir, diskISCSI, exportsFile)
@@ -788,6 +1006,31 @@ func TestWantedVolumes(t *testing.T) {
 	}
 }
 
+// TestWantedPause: an image that is another one than expected, and was written to the card
+// to learn that, is left alone much longer than one that is not there.
+func TestWantedPause(t *testing.T) {
+	r := newDiskRig(t)
+	r.start()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/none" {
+			http.NotFound(w, q)
+			return
+		}
+		w.Write(noise(4096))
+	}))
+	defer server.Close()
+	for path, want := range map[string]time.Duration{"/none": r.retry, "/other": maxReload} {
+		w := &wantedVolume{settings: VolumeSettings{Name: "a", Image: &ImageSettings{URL: server.URL + path, SHA256: strings.Repeat("00", 32)}}}
+		if got := r.provideOne(r.ctx, w, nil); got != 0 || w.coming == nil {
+			t.Fatalf("%s: got %v, %q, want it to be loaded", path, got, w.failed)
+		}
+		r.await("it ends", func() bool { return len(w.coming) == 1 })
+		if got := r.provideOne(r.ctx, w, nil); got != want {
+			t.Errorf("%s: got %v after %q, want %v", path, got, w.failed, want)
+		}
+	}
+}
+
 // TestDiskSettings: what is wrong with the sections is told where it is.
 func TestDiskSettings(t *testing.T) {
 	r := newDiskRig(t)
@@ -801,6 +1044,8 @@ func TestDiskSettings(t *testing.T) {
 		{"volumes", `[{"name":"a","size":512},{"name":"a","size":512}]`, "/volumes/1/name"},
 		{"volumes", `[{"name":"a"}]`, "/volumes/0/size"},
 		{"volumes", `[{"name":"a","size":513}]`, "/volumes/0/size"},
+		{"volumes", `[{"name":"a","size":17592186040320}]`, ""}, // what package volume makes at most
+		{"volumes", `[{"name":"a","size":17592186040832}]`, "/volumes/0/size"},
 		{"volumes", `[{"name":"a","size":512,"block_size":1024}]`, "/volumes/0/block_size"},
 		{"volumes", `[{"name":"a","clone":"b","upstream":"nbd://h/x"}]`, "/volumes/0"},
 		{"volumes", `[{"name":"a","upstream":"http://h/x"}]`, "/volumes/0/upstream"},

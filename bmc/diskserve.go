@@ -249,14 +249,17 @@ func (s *diskConn) takeTargets(m ipc.Message) (any, error) {
 	if m.ID == 0 {
 		return nil, fmt.Errorf("%s that want no answer", m.Type)
 	}
+	// Other requests hold no revocation up. Core has one of these at a time, but for those
+	// that it has given up.
 	select {
-	case s.slots <- struct{}{}:
+	case s.changes <- struct{}{}:
 	default:
 		return nil, errBusy
 	}
+	turn := s.iscsi.turn()
 	return ipc.Later(func(context.Context) (any, error) {
-		defer func() { <-s.slots }()
-		return s.done(nil, s.iscsi.set(v.Enabled, all), "", host.Origin{}, "")
+		defer func() { <-s.changes }()
+		return s.done(nil, s.iscsi.setInTurn(turn, v.Enabled, all), "", host.Origin{}, "")
 	}), nil
 }
 
@@ -278,7 +281,11 @@ func (s *diskConn) tell() error {
 		}
 		s.isTold, s.told = true, health
 	}
-	if err := s.volumes.tell(s.conn, s.Disk.volumes.List()); err != nil {
+	volumes := s.Disk.volumes.List()
+	for i := range volumes {
+		volumes[i].Failed = told(volumes[i].Failed)
+	}
+	if err := s.volumes.tell(s.conn, volumes); err != nil {
 		return err
 	}
 	if err := s.sessions.tell(s.conn, s.iscsi.sessions()); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/nbd"
+	"github.com/nitrino/nitrino/block/volume"
 )
 
 // A VolumeSettings is a volume that shall be there. It is made where it is missing
@@ -53,7 +54,7 @@ const (
 	maxInitiators = 64
 	maxAlias      = 255
 	maxURL        = 2048
-	maxVolumeSize = 16 << 40
+	maxVolumeSize = volume.MaxSize
 )
 
 // checkVolumes answers what is wrong with the volumes, and where in the list.

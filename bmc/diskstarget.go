@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nitrino/nitrino/block"
 	"github.com/nitrino/nitrino/block/volume"
@@ -77,6 +78,11 @@ func (d *Disks) TargetName(volume string) string { return TargetName(volume) }
 // stays the same and that have no secret keep theirs. host.ErrInvalid says what is
 // wrong with it.
 func (d *Disks) PutTarget(ctx context.Context, t block.Target, from host.Origin) error {
+	for _, text := range []string{t.Alias, t.CHAP.User, t.CHAP.Secret, t.Mutual.User, t.Mutual.Secret} {
+		if !utf8.ValidString(text) { // the settings would keep another one
+			return fmt.Errorf("%w: a text of the target is not UTF-8", host.ErrInvalid)
+		}
+	}
 	// Lists that are absent are empty.
 	t.LUNs, t.Initiators = append([]block.LUN{}, t.LUNs...), append([]string{}, t.Initiators...)
 	what := "made"
@@ -139,7 +145,7 @@ func (d *Disks) changeTargets(ctx context.Context, change func([]block.Target) (
 		}
 		return err
 	}
-	if err := d.push(ctx); err != nil && !errors.Is(err, ErrDisk) {
+	if err := d.push(ctx, false); err != nil && !errors.Is(err, ErrDisk) {
 		// It is in the settings, and the next connection brings it there.
 		d.log.Warn("the iSCSI targets", "error", err)
 	}
@@ -187,8 +193,9 @@ func (d *Disks) holds(wanted string) bool {
 	return true
 }
 
-// push tells the disk process what to export, and returns when it does.
-func (d *Disks) push(ctx context.Context) error {
+// push tells the disk process what to export, again also where it knows, and returns
+// when it does.
+func (d *Disks) push(ctx context.Context, again bool) error {
 	ctx, cancel := context.WithTimeout(ctx, pushLimit)
 	defer cancel()
 	d.pushing.Lock()
@@ -206,7 +213,7 @@ func (d *Disks) push(ctx context.Context) error {
 		return nil
 	}
 	now := &pushed{c, string(text)}
-	if d.pushed != nil && *d.pushed == *now {
+	if !again && d.pushed != nil && *d.pushed == *now {
 		return nil
 	}
 	m := targetsMessage{First: true, Enabled: set.Enabled, List: []block.Target{}}

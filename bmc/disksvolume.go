@@ -76,9 +76,18 @@ func (d *Disks) Verify(ctx context.Context, name string) error {
 // cancelLimit is how long a job that was cancelled may take to end.
 const cancelLimit = 10 * time.Second
 
-// job asks for an import or export, and returns when that has ended: soon after
-// ctx. It takes the file over.
-func (d *Disks) job(ctx context.Context, c *ipc.Conn, id, kind string, body any, file *os.File, answer any) error {
+// job asks for an import or export. When it returns that is on its way, so that what
+// is told of it comes later; wait returns when it has ended: soon after ctx. job takes
+// the file over.
+func (d *Disks) job(ctx context.Context, c *ipc.Conn, id, kind string, body any, file *os.File, answer any) (wait func() error, err error) {
+	answered, err := c.Ask(kind, body, file)
+	if err != nil {
+		return nil, callError(err)
+	}
+	return func() error { return d.waitJob(ctx, c, id, answered, answer) }, nil
+}
+
+func (d *Disks) waitJob(ctx context.Context, c *ipc.Conn, id string, answered func(context.Context, any) error, answer any) error {
 	limited, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -87,7 +96,7 @@ func (d *Disks) job(ctx context.Context, c *ipc.Conn, id, kind string, body any,
 		cancel()
 	})
 	defer stop()
-	err := callError(c.CallWith(limited, kind, body, file, answer))
+	err := callError(answered(limited, answer))
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -114,8 +123,12 @@ func (d *Disks) importAs(ctx context.Context, id string, r block.ImportRequest, 
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	wait, err := d.job(ctx, c, id, diskImport, importMessage{id, r, from}, out, &i)
+	if err != nil {
+		return i, errors.Join(err, in.Close())
+	}
 	done := make(chan error, 1)
-	go func() { done <- d.job(ctx, c, id, diskImport, importMessage{id, r, from}, out, &i) }()
+	go func() { done <- wait() }()
 	_, err = io.CopyBuffer(struct{ io.Writer }{in}, data, make([]byte, pipeBuffer))
 	if err == nil {
 		err = callError(c.Tell(diskComplete, jobMessage{id}, nil))
@@ -141,8 +154,12 @@ func (d *Disks) Export(ctx context.Context, name, format string, w io.Writer) er
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	id := rand.Text()
+	wait, err := d.job(ctx, c, id, diskExport, exportMessage{id, name, format}, in, nil)
+	if err != nil {
+		return errors.Join(err, out.Close())
+	}
 	done := make(chan error, 1)
-	go func() { done <- d.job(ctx, c, id, diskExport, exportMessage{id, name, format}, in, nil) }()
+	go func() { done <- wait() }()
 	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{out}, make([]byte, pipeBuffer)); err != nil {
 		cancel(err)
 	}

@@ -15,8 +15,13 @@ import (
 // kindVolumeMissing is the event of a volume of the settings that cannot be made.
 const kindVolumeMissing = "volume.missing"
 
-// maxRetry bounds the pause between two attempts to make a volume.
-const maxRetry = 10 * time.Minute
+// maxRetry bounds the pause between two attempts to make a volume. A file that was
+// loaded whole and is another one than expected hardly becomes right, and each attempt
+// writes it to the card, which wears out: maxReload is for that.
+const (
+	maxRetry  = 10 * time.Minute
+	maxReload = 24 * time.Hour
+)
 
 // A wantedVolume is how a volume of the settings fares.
 type wantedVolume struct {
@@ -27,7 +32,7 @@ type wantedVolume struct {
 	coming   <-chan error
 }
 
-// provide has what the settings want made and exported, until ctx ends.
+// provide has the volumes that the settings want made, until ctx ends.
 func (d *Disks) provide(ctx context.Context) {
 	wanted := make(map[string]*wantedVolume)
 	for ctx.Err() == nil {
@@ -37,6 +42,23 @@ func (d *Disks) provide(ctx context.Context) {
 		var wait time.Duration
 		if d.Up() {
 			wait = d.provideAll(ctx, set, wanted)
+		}
+		d.wait(ctx, gen, changed, wait)
+	}
+}
+
+// export has what the settings want exported, until ctx ends. It is apart from provide,
+// as volumes that cannot be had may take long: a revocation does not wait for them.
+func (d *Disks) export(ctx context.Context) {
+	for ctx.Err() == nil {
+		gen := d.settings.Generation() // before push: no change in between is missed
+		changed := d.Changed()
+		var wait time.Duration
+		if d.Up() {
+			if err := d.push(ctx, false); err != nil && ctx.Err() == nil && !errors.Is(err, ErrDisk) {
+				d.log.Warn("the iSCSI targets", "error", err)
+				wait = d.retry
+			}
 		}
 		d.wait(ctx, gen, changed, wait)
 	}
@@ -63,8 +85,8 @@ func (d *Disks) wait(ctx context.Context, gen uint64, changed <-chan struct{}, l
 	}
 }
 
-// provideAll makes what is missing, exports it, and says when to look again though
-// nothing has changed; 0: never.
+// provideAll makes what is missing, and says when to look again though nothing has
+// changed; 0: never.
 func (d *Disks) provideAll(ctx context.Context, set Settings, wanted map[string]*wantedVolume) (wait time.Duration) {
 	there := make(map[string]bool, len(set.Volumes))
 	for _, v := range set.Volumes {
@@ -91,15 +113,19 @@ func (d *Disks) provideAll(ctx context.Context, set Settings, wanted map[string]
 			delete(wanted, name)
 		}
 	}
-	if err := d.push(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrDisk) {
+	if !settled || d.Settled() {
+		return wait
+	}
+	// Targets may have been exported before their volumes were there, whose units the
+	// disk process adds by itself, some time. When it answers this it has.
+	err := d.push(ctx, true)
+	if err == nil {
+		d.set(func() { d.settled = true })
+	} else if ctx.Err() == nil && !errors.Is(err, ErrDisk) {
 		d.log.Warn("the iSCSI targets", "error", err)
 		if wait == 0 || d.retry < wait {
 			wait = d.retry
 		}
-		settled = false
-	}
-	if settled && !d.Settled() {
-		d.set(func() { d.settled = true })
 	}
 	return wait
 }
@@ -163,6 +189,9 @@ func (d *Disks) provideOne(ctx context.Context, w, image *wantedVolume) time.Dur
 	}
 	d.volumeMissing(w, err)
 	w.pause = min(max(2*w.pause, d.retry), maxRetry)
+	if errors.Is(err, volume.ErrContent) {
+		w.pause = maxReload
+	}
 	w.next = time.Now().Add(w.pause)
 	return w.pause
 }

@@ -186,9 +186,38 @@ func targetShow(_ context.Context, c *call) error {
 	return nil
 }
 
-// changeTarget takes the options of set and add. Where there is a user there is a
-// secret to be asked for; it never comes from arguments.
-func (c *call) changeTarget(ctx context.Context, t *block.Target) error {
+// credentials are those that the options set and add name: nil is not named, without a
+// user is none. Where there is a user there is a secret to be asked for; it never comes
+// from arguments. People take their time, so this comes before the target is looked at.
+func (c *call) credentials(ctx context.Context) (chap, mutual *block.Credentials, err error) {
+	for _, x := range []struct {
+		flag, what string
+		of         **block.Credentials
+	}{{"--chap", "CHAP secret of ", &chap}, {"--mutual", "target's CHAP secret of ", &mutual}} {
+		user, given := c.flags[x.flag]
+		switch {
+		case !given:
+			continue
+		case user == none:
+			*x.of = new(block.Credentials)
+			continue
+		case user == "":
+			return nil, nil, fmt.Errorf("%w: %s needs a USER, or none", errUsage, x.flag)
+		}
+		secret, err := c.secret(ctx, x.what+clean(user))
+		if err != nil {
+			return nil, nil, err
+		}
+		if secret == "" {
+			return nil, nil, fmt.Errorf("%w: an empty secret; %s none asks for no proof", errUsage, x.flag)
+		}
+		*x.of = &block.Credentials{User: user, Secret: secret}
+	}
+	return chap, mutual, nil
+}
+
+// changeTarget takes the options of set and add.
+func (c *call) changeTarget(t *block.Target, chap, mutual *block.Credentials) error {
 	if text, given := c.flags["--alias"]; given {
 		t.Alias = text
 	}
@@ -198,28 +227,11 @@ func (c *call) changeTarget(ctx context.Context, t *block.Target) error {
 	case given:
 		t.Initiators = strings.Split(text, ",")
 	}
-	for _, x := range []struct {
-		flag, what string
-		of         *block.Credentials
-	}{{"--chap", "CHAP secret of ", &t.CHAP}, {"--mutual", "target's CHAP secret of ", &t.Mutual}} {
-		user, given := c.flags[x.flag]
-		switch {
-		case !given:
-			continue
-		case user == none:
-			*x.of = block.Credentials{}
-			continue
-		case user == "":
-			return fmt.Errorf("%w: %s needs a USER, or none", errUsage, x.flag)
-		}
-		secret, err := c.secret(ctx, x.what+clean(user))
-		if err != nil {
-			return err
-		}
-		if secret == "" {
-			return fmt.Errorf("%w: an empty secret; %s none asks for no proof", errUsage, x.flag)
-		}
-		*x.of = block.Credentials{User: user, Secret: secret}
+	if chap != nil {
+		t.CHAP = *chap
+	}
+	if mutual != nil {
+		t.Mutual = *mutual
 	}
 	if t.CHAP.User == "" && t.Mutual.User != "" {
 		if c.flags["--chap"] != none {
@@ -237,6 +249,10 @@ func targetAdd(ctx context.Context, c *call) error {
 	if _, err := c.s.opt.Disks.Get(c.args[0]); err != nil {
 		return err
 	}
+	chap, mutual, err := c.credentials(ctx)
+	if err != nil {
+		return err
+	}
 	t := block.Target{Name: c.flags["--name"], LUNs: []block.LUN{{Volume: c.args[0], CD: c.flag("--cd")}}, Initiators: []string{}}
 	if t.Name == "" {
 		t.Name = c.s.opt.Disks.TargetName(c.args[0])
@@ -244,7 +260,7 @@ func targetAdd(ctx context.Context, c *call) error {
 	if slices.Contains(c.s.targetNames(), t.Name) {
 		return fmt.Errorf("there is a target %s already; target set and target lun change it", clean(t.Name))
 	}
-	if err := c.changeTarget(ctx, &t); err != nil {
+	if err := c.changeTarget(&t, chap, mutual); err != nil {
 		return err
 	}
 	if err := c.s.opt.Disks.PutTarget(ctx, t, c.origin); err != nil {
@@ -261,11 +277,18 @@ func targetSet(ctx context.Context, c *call) error {
 	if len(c.flags) == 0 {
 		return fmt.Errorf("%w: %s", errUsage, c.row.usage())
 	}
-	t, err := c.target(c.args[0])
+	if _, err := c.target(c.args[0]); err != nil {
+		return err
+	}
+	chap, mutual, err := c.credentials(ctx)
 	if err != nil {
 		return err
 	}
-	if err := c.changeTarget(ctx, &t); err != nil {
+	t, err := c.target(c.args[0]) // as it is now
+	if err != nil {
+		return err
+	}
+	if err := c.changeTarget(&t, chap, mutual); err != nil {
 		return err
 	}
 	return c.s.opt.Disks.PutTarget(ctx, t, c.origin)

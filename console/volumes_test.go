@@ -377,6 +377,29 @@ func TestTargetSecrets(t *testing.T) {
 	}
 }
 
+// What others change of a target while a secret is typed stays.
+func TestTargetSetMeanwhile(t *testing.T) {
+	r, f := volumeRig(t)
+	c := r.login("op")
+	x := r.terminal(c, true, "target set disk0 --chap me")
+	x.expect("CHAP secret of me: ")
+	if _, said, code := r.exec(c, "target set disk0 --initiators iqn.a:b", ""); code != 0 {
+		t.Fatalf("%q, %d", said, code)
+	}
+	x.typ("a secret of mine\r")
+	x.expect("the same again: ")
+	x.typ("a secret of mine\r")
+	if code := x.wait(); code != 0 {
+		t.Errorf("got %d, %q", code, x.all())
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	want := block.Credentials{User: "me", Secret: "a secret of mine"}
+	if got := f.targets[0]; got.CHAP != want || !slices.Equal(got.Initiators, []string{"iqn.a:b"}) {
+		t.Errorf("got %+v, want both changes", got)
+	}
+}
+
 // At a terminal a secret is not shown, how far an import is is, and no bytes pass.
 func TestVolumeTerminal(t *testing.T) {
 	r, f := volumeRig(t)

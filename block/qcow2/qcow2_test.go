@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -360,6 +361,28 @@ func TestWrite(t *testing.T) {
 	cancel()
 	if err := Write(ctx, io.Discard, devices()["full"], nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
+	}
+}
+
+// A hole is a disk of nothing but zeros that take no room.
+type hole struct {
+	block.Device
+	size int64
+}
+
+func (h hole) Size() int64                          { return h.size }
+func (h hole) Extent(at int64) (int64, bool, error) { return h.size - at, false, nil }
+
+// What an export takes of the memory depends on what is on the disk, not on its size.
+func TestWriteMemory(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := Write(t.Context(), io.Discard, hole{size: 16<<40 - 4096}, nil); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 8 {
+		t.Errorf("16 TiB of nothing: got %d MiB of memory, want at most 8", got)
 	}
 }
 

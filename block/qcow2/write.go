@@ -56,24 +56,40 @@ func lay(size, tables, data int64) layout {
 	return l
 }
 
-// A clusterSet has a bit for each cluster of a disk.
-type clusterSet []uint64
+// A clusterSet has a bit for each cluster of a disk, where an L2 table has any: a disk may
+// be much larger than what is on it, and than memory.
+type clusterSet []*[l2Entries / 64]uint64
 
-func (s clusterSet) add(i int64)      { s[i/64] |= 1 << (i % 64) }
-func (s clusterSet) has(i int64) bool { return s[i/64]>>(i%64)&1 != 0 }
+func newClusterSet(clusters int64) clusterSet { return make(clusterSet, ceil(clusters, l2Entries)) }
 
-// count counts the clusters from one to before another.
-func (s clusterSet) count(from, to int64) (n int64) {
-	for i := from; i < to; {
-		if i%64 == 0 && to-i >= 64 {
-			n += int64(bits.OnesCount64(s[i/64]))
-			i += 64
-			continue
+func (s clusterSet) add(i int64) {
+	t := &s[i/l2Entries]
+	if *t == nil {
+		*t = new([l2Entries / 64]uint64)
+	}
+	(*t)[i%l2Entries/64] |= 1 << (i % 64)
+}
+
+func (s clusterSet) drop(i int64) { s[i/l2Entries][i%l2Entries/64] &^= 1 << (i % 64) }
+
+func (s clusterSet) has(i int64) bool {
+	t := s[i/l2Entries]
+	return t != nil && t[i%l2Entries/64]>>(i%64)&1 != 0
+}
+
+// in counts the clusters of one L2 table, all those of all.
+func (s clusterSet) in(table int64) (n int64) {
+	if t := s[table]; t != nil {
+		for _, word := range t {
+			n += int64(bits.OnesCount64(word))
 		}
-		if s.has(i) {
-			n++
-		}
-		i++
+	}
+	return n
+}
+
+func (s clusterSet) all() (n int64) {
+	for table := range s {
+		n += s.in(int64(table))
 	}
 	return n
 }
@@ -94,12 +110,12 @@ func Write(ctx context.Context, w io.Writer, d block.Device, progress func(done,
 	if err != nil {
 		return err
 	}
-	found := there.count(0, clusters) * writeCluster
-	keep := make(clusterSet, len(there))
+	found := there.all() * writeCluster
+	keep := there
 	var done int64
 	err = each(ctx, d, there, clusters, buf, func(i int64, data []byte) error {
-		if !zeros(data) {
-			keep.add(i)
+		if zeros(data) {
+			keep.drop(i)
 		}
 		done += writeCluster
 		progress(done, 2*found)
@@ -109,12 +125,12 @@ func Write(ctx context.Context, w io.Writer, d block.Device, progress func(done,
 		return err
 	}
 	tables := int64(0)
-	for from := int64(0); from < clusters; from += l2Entries {
-		if keep.count(from, min(clusters, from+l2Entries)) > 0 {
+	for table := range keep {
+		if keep.in(int64(table)) > 0 {
 			tables++
 		}
 	}
-	l := lay(size, tables, keep.count(0, clusters))
+	l := lay(size, tables, keep.all())
 	if err := l.write(ctx, w, keep, clusters); err != nil {
 		return fmt.Errorf("writing the image's tables: %w", err)
 	}
@@ -132,7 +148,7 @@ func Write(ctx context.Context, w io.Writer, d block.Device, progress func(done,
 
 // mapped has the clusters of which something takes room.
 func mapped(ctx context.Context, d block.Device, clusters int64) (clusterSet, error) {
-	set := make(clusterSet, ceil(clusters, 64))
+	set := newClusterSet(clusters)
 	for at := int64(0); at < d.Size(); {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -158,7 +174,11 @@ func mapped(ctx context.Context, d block.Device, clusters int64) (clusterSet, er
 // each reads the clusters of set into buf and calls f with them, the last one filled
 // up with zeros.
 func each(ctx context.Context, d block.Device, set clusterSet, clusters int64, buf []byte, f func(i int64, data []byte) error) error {
-	for i := range clusters {
+	for i := int64(0); i < clusters; i++ {
+		if set[i/l2Entries] == nil {
+			i |= l2Entries - 1 // the table's last
+			continue
+		}
 		if !set.has(i) {
 			continue
 		}
@@ -246,7 +266,7 @@ func (l layout) write(ctx context.Context, w io.Writer, keep clusterSet, cluster
 	table := l.l2At
 	err = section(l.l1, 8, func(i int64) uint64 {
 		from := i * l2Entries
-		if from >= clusters || keep.count(from, min(clusters, from+l2Entries)) == 0 {
+		if from >= clusters || keep.in(i) == 0 {
 			return 0
 		}
 		table++
@@ -257,7 +277,7 @@ func (l layout) write(ctx context.Context, w io.Writer, keep clusterSet, cluster
 	}
 	at := l.dataFrom
 	for from := int64(0); from < clusters; from += l2Entries {
-		if keep.count(from, min(clusters, from+l2Entries)) == 0 {
+		if keep.in(from/l2Entries) == 0 {
 			continue
 		}
 		err := section(1, 8, func(i int64) uint64 {

@@ -17,8 +17,8 @@ import (
 // descriptionVersion is that of both kinds of descriptions.
 const descriptionVersion = 1
 
-// maxSize is the longest volume: what ext4 holds in a file with blocks of 4 KiB.
-const maxSize = 16<<40 - 4096
+// MaxSize is the longest volume, in bytes: what ext4 holds in a file with blocks of 4 KiB.
+const MaxSize = 16<<40 - 4096
 
 // A naming is a volume by the UUID that it keeps and by the name that it had.
 type naming struct {
@@ -132,7 +132,7 @@ func (d layerDescription) check() error {
 }
 
 func checkSize(size int64) error {
-	if size <= 0 || size > maxSize || size%block.SectorSize != 0 {
+	if size <= 0 || size > MaxSize || size%block.SectorSize != 0 {
 		return fmt.Errorf("a size of %d bytes, not whole sectors of 512 up to 16 TiB", size)
 	}
 	return nil

@@ -183,7 +183,7 @@ func (s *Store) unpack(ctx context.Context, r block.ImportRequest, in io.Reader,
 	if err != nil && !errors.Is(err, io.EOF) {
 		return 0, "", readError(err)
 	}
-	limit := int64(maxSize)
+	limit := int64(MaxSize)
 	if packed != unpackedAlready {
 		// A few bytes can unpack to any number: more than the card has is of no use.
 		if _, limit, err = s.room.space(); err != nil {

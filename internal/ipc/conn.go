@@ -187,8 +187,9 @@ func (c *Conn) answer(m Message, answer any, err error) error {
 	}
 	reply := Message{Type: typeAnswer, ID: m.ID, Error: cmp.Or(err.Error(), "failed")}
 	if len(reply.Error) > maxError {
-		reply.Error = strings.ToValidUTF8(reply.Error[:maxError], "") + "…"
+		reply.Error = reply.Error[:maxError] + "…"
 	}
+	reply.Error = strings.ToValidUTF8(reply.Error, "?") // JSON has nothing else
 	if coded, ok := errors.AsType[interface {
 		error
 		Code() string
@@ -229,34 +230,48 @@ func (c *Conn) Call(ctx context.Context, kind string, body, answer any) error {
 // CallWith is Call with a file, which it takes over: it is closed here as soon as
 // the other end has it.
 func (c *Conn) CallWith(ctx context.Context, kind string, body any, file *os.File, answer any) error {
+	wait, err := c.Ask(kind, body, file)
+	if err != nil {
+		return err
+	}
+	return wait(ctx, answer)
+}
+
+// Ask is the first half of CallWith: when it returns the request is on its way, before
+// all that is sent later. wait, to be called once if there is no error, is the rest.
+func (c *Conn) Ask(kind string, body any, file *os.File) (wait func(ctx context.Context, answer any) error, err error) {
 	got := make(chan Message, 1)
 	c.mu.Lock()
 	c.last++
 	id := c.last
 	c.calls[id] = got
 	c.mu.Unlock()
-	defer func() {
+	forget := func() {
 		c.mu.Lock()
 		delete(c.calls, id)
 		c.mu.Unlock()
-	}()
+	}
 	if err := errors.Join(c.send(Message{Type: kind, ID: id}, body, file), closeFile(file)); err != nil {
-		return err
+		forget()
+		return nil, err
 	}
-	select {
-	case m := <-got:
-		switch {
-		case m.Error != "":
-			return &RemoteError{m.Error, m.Code}
-		case answer == nil:
-			return nil
+	return func(ctx context.Context, answer any) error {
+		defer forget()
+		select {
+		case m := <-got:
+			switch {
+			case m.Error != "":
+				return &RemoteError{m.Error, m.Code}
+			case answer == nil:
+				return nil
+			}
+			return m.Into(answer)
+		case <-c.ended:
+			return fmt.Errorf("%s: %w", kind, ErrClosed)
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", kind, ctx.Err())
 		}
-		return m.Into(answer)
-	case <-c.ended:
-		return fmt.Errorf("%s: %w", kind, ErrClosed)
-	case <-ctx.Done():
-		return fmt.Errorf("%s: %w", kind, ctx.Err())
-	}
+	}, nil
 }
 
 // send closes the connection when it fails, but for ErrMessage: a message that is

@@ -72,6 +72,9 @@ func TestCall(t *testing.T) {
 	if err := a.Call(t.Context(), "echo", strings.Repeat("x", MaxMessage), nil); !errors.Is(err, ErrMessage) {
 		t.Errorf("too long: got %v, want %v", err, ErrMessage)
 	}
+	if err := a.Call(t.Context(), "echo", "caf\xe9", nil); !errors.Is(err, ErrMessage) {
+		t.Errorf("not UTF-8: got %v, want %v", err, ErrMessage)
+	}
 	var got string
 	if err := a.Call(t.Context(), "echo", strings.Repeat("x", MaxMessage-100), &got); err != nil || len(got) != MaxMessage-100 {
 		t.Errorf("long: got %d bytes, %v", len(got), err)
@@ -103,6 +106,12 @@ func TestLater(t *testing.T) {
 			return Later(func(context.Context) (any, error) { return strings.Repeat("x", MaxMessage), nil }), nil
 		case "wordy":
 			return nil, errors.New(strings.Repeat("ä", MaxMessage))
+		case "Latin-1":
+			return nil, errors.New("no caf\xe9")
+		case "Latin-1 later":
+			return Later(func(context.Context) (any, error) { return nil, errors.New("no caf\xe9") }), nil
+		case "Latin-1 answer":
+			return "caf\xe9", nil
 		}
 		return Later(func(context.Context) (any, error) { return m.Body, nil }), nil
 	})
@@ -113,7 +122,8 @@ func TestLater(t *testing.T) {
 	if err := a.Call(t.Context(), "echo", 7, &got); err != nil || got != 7 {
 		t.Errorf("meanwhile: got %d, %v, want 7", got, err)
 	}
-	for kind, want := range map[string]RemoteError{"fail": {"it: failed", "kind"}, "long": {ErrMessage.Error(), ""}, "wordy": {"ää…", ""}} {
+	for kind, want := range map[string]RemoteError{"fail": {"it: failed", "kind"}, "long": {ErrMessage.Error(), ""}, "wordy": {"ää…", ""},
+		"Latin-1": {"no caf?", ""}, "Latin-1 later": {"no caf?", ""}, "Latin-1 answer": {ErrMessage.Error(), ""}} {
 		err := a.Call(t.Context(), kind, nil, nil)
 		no, ok := errors.AsType[*RemoteError](err)
 		if !ok || no.Code != want.Code || !strings.Contains(no.Text, want.Text) || len(no.Text) > maxError+3 {
@@ -166,6 +176,66 @@ func TestCallWith(t *testing.T) {
 	}
 	if _, err := w.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
 		t.Errorf("writing to nobody: got %v, want %v", err, syscall.EPIPE)
+	}
+}
+
+// TestAsk: what is sent after a request comes after it, whenever its answer is waited
+// for.
+func TestAsk(t *testing.T) {
+	var mu sync.Mutex // the race detector sees no order in what sockets do
+	var got []string
+	a, _ := join(t, func(_ context.Context, m Message, f *os.File) (any, error) {
+		mu.Lock()
+		got = append(got, m.Type)
+		mu.Unlock()
+		if f != nil {
+			return len(got), f.Close()
+		}
+		return nil, nil
+	})
+	var want []string
+	var waits []func(context.Context, any) error
+	for i := range 20 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait, err := a.Ask(fmt.Sprint("ask ", i), nil, r)
+		if err := errors.Join(err, a.Tell(fmt.Sprint("tell ", i), nil, nil), w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("this end's file: got %v, want it closed", err)
+		}
+		waits = append(waits, wait)
+		want = append(want, fmt.Sprint("ask ", i), fmt.Sprint("tell ", i))
+	}
+	for i, wait := range slices.Backward(waits) {
+		var n int
+		if err := wait(t.Context(), &n); err != nil || n != 2*i+1 {
+			t.Errorf("the answer %d: got %d, %v, want %d", i, n, err, 2*i+1)
+		}
+	}
+	if err := a.Call(t.Context(), "last", nil, nil); err != nil {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want = append(want, "last"); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := a.Ask("too long", strings.Repeat("x", MaxMessage), r); !errors.Is(err, ErrMessage) || !errors.Is(r.Close(), os.ErrClosed) {
+		t.Errorf("too long: got %v, want %v and the file closed", err, ErrMessage)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.calls) != 0 {
+		t.Errorf("got %d calls left, want none", len(a.calls))
 	}
 }
 

@@ -94,11 +94,13 @@ func encode(m Message, body any) ([]byte, error) {
 	var err error
 	if body != nil {
 		if m.Body, err = json.Marshal(body); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrMessage, err)
 		}
 	}
 	data, err := json.Marshal(m)
-	if err == nil && len(data) > MaxMessage {
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrMessage, err)
+	} else if len(data) > MaxMessage {
 		err = fmt.Errorf("%w: %d bytes are more than %d", ErrMessage, len(data), MaxMessage)
 	}
 	return data, err
