@@ -118,6 +118,7 @@ func (c *conn) commandData(t *task, h *pdu.Header, data []byte, answered bool) e
 		// Others may abort it meanwhile, and must not wait long for what may never come.
 		t.filling = true
 		c.register(t, receiving)
+		c.askAhead(t)
 		sound, err := c.body(to, length)
 		if err != nil {
 			return err
@@ -328,6 +329,16 @@ func (c *conn) grow(t *task) {
 	t.waiting = false
 	c.mu.Unlock()
 	c.flush(false)
+}
+
+// askAhead asks for the rest of a command's data while the first of it is still to be
+// read, where nothing else comes unasked: the initiator need not wait in between.
+func (c *conn) askAhead(t *task) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.state == receiving && t.fault == 0 && !t.answered && len(t.bursts) == 0 && t.buffer != nil && len(t.buffer.b) >= t.want {
+		c.ask(t)
+	}
 }
 
 // ask asks for as much of a command's data as may be asked for at once (sections

@@ -342,3 +342,30 @@ func TestScarce(t *testing.T) {
 		})
 	}
 }
+
+// TestAskAhead: the rest is asked for while the immediate data is still on its way.
+func TestAskAhead(t *testing.T) {
+	const immediate, size = 128 << 10, 512 << 10
+	b := newBed(t, true, Options{})
+	i := b.login(t, 1, nil).ready()
+	data := pattern(size, 1)
+	h := i.request(pdu.OpSCSICommand, final|wants|1)
+	binary.BigEndian.PutUint32(h[20:], size)
+	copy(h[32:], rw(true, 8, size/512))
+	wire := i.encode(h, nil, data[:immediate])
+	if _, err := i.conn.Write(wire[:immediate/2]); err != nil {
+		t.Fatal(err)
+	}
+	a := i.want(pdu.OpR2T)
+	if offset, n := binary.BigEndian.Uint32(a.h[40:]), binary.BigEndian.Uint32(a.h[44:]); offset != immediate || n != size-immediate {
+		t.Errorf("asked for %d bytes at %d, want %d at %d", n, offset, size-immediate, immediate)
+	}
+	if _, err := i.conn.Write(wire[immediate/2:]); err != nil {
+		t.Fatal(err)
+	}
+	i.burst(h.ITT(), a.h.TTT(), immediate, data[immediate:], maxSegment)
+	i.good(h.ITT())
+	if !bytes.Equal(b.disk.content(8*512, size), data) {
+		t.Error("the data is not on the disk")
+	}
+}
