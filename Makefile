@@ -2,7 +2,7 @@
 GO        ?= go
 # Inputs of each target, not seconds: when seconds run out, Go before 1.27 can take
 # its own deadline for a failure (golang.org/issue/75804).
-FUZZTIME  ?= 30000x
+FUZZTIME  ?= 10000x
 SOAK      ?= 200
 # Where make run keeps logs and sockets, what is added to the ports, and where make
 # image puts the card image.

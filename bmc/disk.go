@@ -203,6 +203,10 @@ func (d *Disk) touched() {
 
 // look reads the space that is left.
 func (d *Disk) look() error {
+	// A file system whose card was pulled goes on to answer statfs(2).
+	if _, err := os.ReadDir(d.dir); err != nil {
+		return err
+	}
 	var s unix.Statfs_t
 	if err := unix.Statfs(d.dir, &s); err != nil {
 		return fmt.Errorf("%s: %w", d.dir, err)
