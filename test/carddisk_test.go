@@ -11,9 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -158,24 +156,7 @@ func nbdServer(t *testing.T, size int64) (port int) {
 	if err := os.Truncate(path, size); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = l.Addr().(*net.TCPAddr).Port
-	if err := l.Close(); err != nil { // nobody else gets that port at once
-		t.Fatal(err)
-	}
-	server := exec.Command("qemu-nbd", "-f", "raw", "-t", "-e", "8", "-b", "127.0.0.1", "-p", strconv.Itoa(port), path)
-	if err := server.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		_ = server.Wait() // its error is the kill
-	})
+	_, port = startNBD(t, path)
 	return port
 }
 

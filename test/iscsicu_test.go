@@ -217,7 +217,7 @@ func TestParseCU(t *testing.T) {
     [FAILED] MODESENSE6 successful but should have failed
 FAILED
     1. test_reserve6_2initiators.c:70  - CU_ASSERT_EQUAL(_r,0)
-  Test: Warm ...    [SKIPPED] not implemented
+  Test: Warm ...    [SKIPPED] RESERVE6 is absent
     [SKIPPED] twice
 passed
   Test: Cut ...    Take out
@@ -227,7 +227,7 @@ Run Summary:    Type  Total    Ran Passed Failed Inactive
 	want := map[string]verdict{
 		"Reserve6.Simple":      {"pass", ""},
 		"Reserve6.2Initiators": {"fail", "MODESENSE6 successful but should have failed; test_reserve6_2initiators.c:70  - CU_ASSERT_EQUAL(_r,0)"},
-		"Reserve6.Warm":        {"skip", "not implemented"},
+		"Reserve6.Warm":        {"skip", "RESERVE6 is absent"},
 		"Reserve6.Cut":         {"fail", "it did not end"},
 	}
 	if !maps.Equal(got, want) {

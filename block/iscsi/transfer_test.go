@@ -309,15 +309,15 @@ func TestScarce(t *testing.T) {
 			data := pattern(size*count, 3)
 			at := map[uint32]int{}
 			now, _ := strconv.Atoi(first)
-			var todo []int
+			var waiting []int
 			for n := range count {
-				todo = append(todo, n*size)
+				waiting = append(waiting, n*size)
 			}
 			again := 0
 			for done := 0; done < count; {
-				for len(todo) > 0 && !pdu.Before(i.maxCmdSN, i.cmdSN) {
-					from := todo[0]
-					todo = todo[1:]
+				for len(waiting) > 0 && !pdu.Before(i.maxCmdSN, i.cmdSN) {
+					from := waiting[0]
+					waiting = waiting[1:]
 					at[i.command(final|wants, rw(true, from/512, size/512), size, data[from:][:now])] = from
 				}
 				a := i.next()
@@ -328,7 +328,7 @@ func TestScarce(t *testing.T) {
 					i.burst(a.h.ITT(), a.h.TTT(), offset, data[from+offset:][:n], 50000)
 				case a.h[3] == scsi.StatusTaskSetFull:
 					again++
-					todo = append(todo, from)
+					waiting = append(waiting, from)
 				case a.h[3] == scsi.StatusGood:
 					done++
 				default:
